@@ -1,0 +1,1 @@
+"""The data owner: trains and validates on rows that never leave it."""

@@ -1,0 +1,1 @@
+"""The federated aggregator: orchestrates trainings over ciphertexts it cannot read."""
