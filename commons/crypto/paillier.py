@@ -1,0 +1,401 @@
+"""The additively homomorphic cryptosystem of Paillier, on raw integers.
+
+A ciphertext of ``m`` under the modulus ``n`` is ``(1 + n)^m · r^n mod n²``: Paillier, *Public-key
+cryptosystems based on composite degree residuosity classes*, EUROCRYPT 1999, with the generator ``1 + n``
+of Damgård and Jurik. Multiplying ciphertexts adds plaintexts; raising one to a constant multiplies its
+plaintext. Ciphertexts are bare ``gmpy2.mpz`` in ``[1, n²)``: which scale a plaintext has, and that it is
+signed, is known from the type of the message it travels in and is never attached to it.
+
+python-paillier (``phe``) makes the keys and is the reference that the tests compare this module with.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import phe
+from gmpy2 import gcd, invert, is_power, is_prime, mpz, powmod, powmod_base_list
+
+from commons.errors import InvalidInput, VerificationFailed
+
+MINIMUM_BITS = 2048
+"""Shortest modulus that is accepted unless a caller (a test) names another minimum."""
+
+MAXIMUM_BITS = 8192
+"""Longest modulus that is accepted: beyond it a peer could stall us with arithmetic alone."""
+
+SHORT_EXPONENT_BITS = 448
+"""Length of the secret exponents of short randomisers: four times the 112-bit strength of a 2048-bit key."""
+
+_WINDOW_BITS = 8
+
+
+class InvalidKey(InvalidInput):
+    """A public key that cannot be one of this protocol."""
+
+
+class InvalidCiphertext(InvalidInput):
+    """Bytes or numbers that are not ciphertexts under the key in use."""
+
+
+class InvalidOpening(VerificationFailed):
+    """A plaintext and randomiser that do not make the ciphertext they are said to open."""
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """What anyone needs to encrypt, add and re-randomise.
+
+    Build it with :meth:`from_modulus`, which checks the modulus.
+
+    Parameters
+    ----------
+    n : mpz
+        The modulus, a product of two secret primes of equal length.
+    """
+
+    n: mpz
+    n_squared: mpz = field(init=False, repr=False, compare=False)
+    bits: int = field(init=False, compare=False)
+    ciphertext_bytes: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Derive the rest from the modulus."""
+        object.__setattr__(self, "n", mpz(self.n))
+        object.__setattr__(self, "n_squared", self.n * self.n)
+        object.__setattr__(self, "bits", self.n.bit_length())
+        object.__setattr__(self, "ciphertext_bytes", (2 * self.bits + 7) // 8)
+
+    def __repr__(self) -> str:
+        """Show the length only."""
+        return f"PublicKey({self.bits} bits)"
+
+    @classmethod
+    def from_modulus(cls, n: int, minimum_bits: int = MINIMUM_BITS) -> PublicKey:
+        """Check a modulus received from elsewhere and make a key of it.
+
+        That n has no small factor and gcd(n, φ(n)) = 1 cannot be seen here: the key proof says so.
+
+        Parameters
+        ----------
+        n : int
+            The claimed modulus.
+        minimum_bits : int
+            Shortest length to accept. Only tests lower it.
+
+        Raises
+        ------
+        InvalidKey
+            If `n` is too short or too long, even, a prime or a perfect power.
+        """
+        modulus = mpz(n)
+        bits = modulus.bit_length()
+        if modulus <= 0 or not minimum_bits <= bits <= MAXIMUM_BITS:
+            raise InvalidKey(f"the modulus has {bits} bits instead of {minimum_bits} to {MAXIMUM_BITS}")
+        if modulus % 2 == 0:
+            raise InvalidKey("the modulus is even instead of a product of two large primes")
+        if is_power(modulus) or is_prime(modulus):
+            raise InvalidKey("the modulus is a prime or a perfect power instead of a product of two primes")
+        return cls(modulus)
+
+    def trivial(self, value: int) -> mpz:
+        """Return the ciphertext ``1 + n·value`` of `value`, which hides nothing: a constant to add.
+
+        Parameters
+        ----------
+        value : int
+            Plaintext, taken modulo n; negative values are allowed.
+        """
+        return 1 + self.n * (value % self.n)
+
+    def encrypt(self, value: int, randomiser: mpz) -> mpz:
+        """Encrypt `value` with the n-th power `randomiser` (from a :class:`Randomisers`).
+
+        Parameters
+        ----------
+        value : int
+            Plaintext, taken modulo n; negative values are allowed.
+        randomiser : mpz
+            A fresh n-th power modulo n².
+        """
+        return self.trivial(value) * randomiser % self.n_squared
+
+    def encode(self, ciphertexts: Iterable[mpz]) -> bytes:
+        """Write ciphertexts one after the other, each big-endian in :attr:`ciphertext_bytes` bytes."""
+        width = self.ciphertext_bytes
+        return b"".join([ciphertext.to_bytes(width, "big") for ciphertext in ciphertexts])
+
+    def decode(self, blob: bytes, count: int) -> list[mpz]:
+        """Read `count` ciphertexts and check that each is a unit modulo n².
+
+        Parameters
+        ----------
+        blob : bytes
+            What :meth:`encode` wrote.
+        count : int
+            How many ciphertexts it must hold.
+
+        Raises
+        ------
+        InvalidCiphertext
+            If the length is wrong, or a number is 0, not below n², or shares a factor with n.
+        """
+        width = self.ciphertext_bytes
+        if len(blob) != width * count:
+            raise InvalidCiphertext(f"{len(blob)} bytes instead of {count} ciphertexts of {width} bytes")
+        ciphertexts = [
+            mpz.from_bytes(blob[start : start + width], "big") for start in range(0, len(blob), width)
+        ]
+        product = mpz(1)
+        for ciphertext in ciphertexts:
+            if ciphertext >= self.n_squared:
+                raise InvalidCiphertext("a ciphertext is not below the square of the modulus")
+            product = product * (ciphertext % self.n) % self.n
+        # One gcd for all: the product shares a factor with n exactly if one of them does.
+        if gcd(product, self.n) != 1:
+            raise InvalidCiphertext("a ciphertext is not coprime to the modulus")
+        return ciphertexts
+
+
+class _FixedBase:
+    """Powers of one base by table look-up (fixed-base windowing, Handbook of Applied Cryptography 14.6.3)."""
+
+    def __init__(self, base: mpz, modulus: mpz, exponent_bits: int) -> None:
+        self._modulus = modulus
+        self._tables: list[list[mpz]] = []
+        for _ in range(-(-exponent_bits // _WINDOW_BITS)):
+            table = [mpz(1), base]
+            for _ in range(2, 1 << _WINDOW_BITS):
+                table.append(table[-1] * base % modulus)
+            self._tables.append(table)
+            base = table[-1] * base % modulus
+
+    def power(self, exponent: bytes) -> mpz:
+        """Raise the base to a little-endian exponent."""
+        modulus = self._modulus
+        result = mpz(1)
+        for table, digit in zip(self._tables, exponent, strict=True):
+            result = result * table[digit] % modulus
+        return result
+
+
+def _short_exponent() -> bytes:
+    return secrets.token_bytes(SHORT_EXPONENT_BITS // 8)
+
+
+def _random_unit(n: mpz) -> mpz:
+    # A number below n that is not coprime to it would be a factorisation: it does not happen.
+    return mpz(secrets.randbelow(int(n) - 1) + 1)
+
+
+class PrivateKey:
+    """The factorisation of a modulus: decrypts, opens, and encrypts faster than the public key can.
+
+    Parameters
+    ----------
+    p, q : int
+        Two different odd primes of equal length.
+
+    Raises
+    ------
+    InvalidKey
+        If ``gcd(pq, (p−1)(q−1)) ≠ 1``, where decryption would not be unique.
+    """
+
+    def __init__(self, p: int, q: int) -> None:
+        self._p, self._q = mpz(p), mpz(q)
+        n = self._p * self._q
+        if p == q or gcd(n, (self._p - 1) * (self._q - 1)) != 1:
+            raise InvalidKey("the primes do not make a Paillier key: gcd(n, φ(n)) is not 1")
+        self.public_key = PublicKey(n)
+        self._p_squared, self._q_squared = self._p**2, self._q**2
+        self._p_inverse = invert(self._p, self._q)
+        self._p_squared_inverse = invert(self._p_squared, self._q_squared)
+        # L_p((1 + n)^(p−1) mod p²)^−1 mod p: Paillier 1999, section 7, decryption by Chinese remainders.
+        self._h_p = invert((self._p - 1) * self._q % self._p, self._p)
+        self._h_q = invert((self._q - 1) * self._p % self._q, self._q)
+        self._fixed_bases: tuple[_FixedBase, _FixedBase] | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        """Show the length only: the primes are secret."""
+        return f"PrivateKey({self.public_key.bits} bits)"
+
+    @classmethod
+    def generate(cls, bits: int = MINIMUM_BITS) -> PrivateKey:
+        """Draw a key from the operating system's randomness.
+
+        Parameters
+        ----------
+        bits : int
+            Length of the modulus, even.
+        """
+        while True:
+            _, key = phe.generate_paillier_keypair(n_length=bits)
+            try:
+                return cls(key.p, key.q)
+            except InvalidKey:
+                continue
+
+    def to_bytes(self) -> bytes:
+        """Write the two primes, for storage under another layer of encryption."""
+        width = self._width(self.public_key.ciphertext_bytes)
+        return bytes(self._p.to_bytes(width, "big") + self._q.to_bytes(width, "big"))
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> PrivateKey:
+        """Read what :meth:`to_bytes` wrote."""
+        half = len(blob) // 2
+        return cls(int.from_bytes(blob[:half], "big"), int.from_bytes(blob[half:], "big"))
+
+    @staticmethod
+    def _width(ciphertext_bytes: int) -> int:
+        return (ciphertext_bytes + 3) // 4
+
+    def decrypt(self, ciphertext: mpz) -> int:
+        """Return the plaintext of `ciphertext`, in [0, n)."""
+        p, q = self._p, self._q
+        m_p = (powmod(ciphertext, p - 1, self._p_squared) - 1) // p * self._h_p % p
+        m_q = (powmod(ciphertext, q - 1, self._q_squared) - 1) // q * self._h_q % q
+        return int(m_p + p * ((m_q - m_p) * self._p_inverse % q))
+
+    def decrypt_signed(self, ciphertext: mpz) -> int:
+        """Return the plaintext of `ciphertext`, in (−n/2, n/2)."""
+        n = int(self.public_key.n)
+        value = self.decrypt(ciphertext)
+        return value - n if value > n // 2 else value
+
+    def opening(self, ciphertext: mpz) -> tuple[int, int]:
+        """Return the plaintext in [0, n) and the randomiser r in [1, n) of `ciphertext`.
+
+        Whoever knows both can check ``ciphertext = (1 + n)^m · r^n mod n²`` without the private key.
+        Modulo n the ciphertext is r^n alone, so r is its n-th root there.
+        """
+        p, q, n = self._p, self._q, self.public_key.n
+        r_p = powmod(ciphertext % p, invert(n, p - 1), p)
+        r_q = powmod(ciphertext % q, invert(n, q - 1), q)
+        return self.decrypt(ciphertext), int(r_p + p * ((r_q - r_p) * self._p_inverse % q))
+
+    def encrypt(self, values: Iterable[int]) -> list[mpz]:
+        """Encrypt signed integers, each with a fresh randomiser h^α modulo p² and q².
+
+        Parameters
+        ----------
+        values : iterable of int
+            Plaintexts, taken modulo n.
+        """
+        tables = self._tables()
+        n, p_squared, q_squared = self.public_key.n, self._p_squared, self._q_squared
+        ciphertexts = []
+        for value in values:
+            exponent = _short_exponent()
+            residue = tables[0].power(exponent)
+            other = tables[1].power(exponent)
+            residue += p_squared * ((other - residue) * self._p_squared_inverse % q_squared)
+            # (1 + n·value) · residue mod n², of which only residue · value mod n has to be computed.
+            ciphertexts.append(residue + n * (residue * (value % n) % n))
+        modulus = self.public_key.n_squared
+        return [ciphertext % modulus for ciphertext in ciphertexts]
+
+    def _tables(self) -> tuple[_FixedBase, _FixedBase]:
+        with self._lock:
+            if self._fixed_bases is None:
+                x = _random_unit(self.public_key.n)
+                self._fixed_bases = (
+                    _short_base(x, self.public_key.n, self._p_squared),
+                    _short_base(x, self.public_key.n, self._q_squared),
+                )
+            return self._fixed_bases
+
+
+def _short_base(x: mpz, n: mpz, modulus: mpz) -> _FixedBase:
+    """Tables of h = x^(2n) modulo n², or modulo a divisor of it."""
+    return _FixedBase(powmod(x, 2 * n, modulus), modulus, SHORT_EXPONENT_BITS)
+
+
+class Randomisers(Protocol):
+    """A source of fresh n-th powers modulo n²: multiplying by one hides where a ciphertext came from."""
+
+    def take(self, count: int) -> list[mpz]:
+        """Return `count` n-th powers that nobody else has been or will be given."""
+
+
+class ShortRandomisers:
+    """Randomisers h^α with h = x^(2n) for a secret random x and a fresh short α, from tables.
+
+    They hide a ciphertext's history from whoever does not know the factors of n: Damgård, Jurik and Nielsen,
+    *A generalization of Paillier's public-key system with applications to electronic voting*, International
+    Journal of Information Security 9 (2010), section 4.2. Data owners use them. They do not hide anything
+    from the holder of the private key; that is what :class:`UniformRandomisers` are for.
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        The key to make randomisers for.
+    """
+
+    def __init__(self, public_key: PublicKey) -> None:
+        self._base = _short_base(_random_unit(public_key.n), public_key.n, public_key.n_squared)
+
+    def take(self, count: int) -> list[mpz]:
+        """Return `count` fresh h^α modulo n²."""
+        return [self._base.power(_short_exponent()) for _ in range(count)]
+
+
+class UniformRandomisers:
+    """Randomisers r^n with uniform r, computed ahead of their use by a background thread.
+
+    The key owner knows the factors, so towards it only a uniform n-th power hides a ciphertext's history.
+    The long powers are computed with the interpreter lock released.
+
+    Parameters
+    ----------
+    public_key : PublicKey
+        The key to make randomisers for.
+    target : int
+        How many to keep ready.
+    """
+
+    def __init__(self, public_key: PublicKey, target: int = 16) -> None:
+        self._public_key = public_key
+        self._target = target
+        self._ready: deque[mpz] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._fill, name="randomisers", daemon=True)
+        self._thread.start()
+
+    def take(self, count: int) -> list[mpz]:
+        """Return `count` fresh r^n modulo n²; those that are not ready are computed on the spot."""
+        with self._changed:
+            taken = [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
+            self._changed.notify()
+        return taken + self._powers(count - len(taken))
+
+    def close(self) -> None:
+        """Stop the background thread; `take` still works, computing on the spot."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _powers(self, count: int) -> list[mpz]:
+        key = self._public_key
+        bases = [_random_unit(key.n) for _ in range(count)]
+        powers: list[mpz] = powmod_base_list(bases, key.n, key.n_squared) if bases else []
+        return powers
+
+    def _fill(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or len(self._ready) < self._target)
+                if self._closed:
+                    return
+            power = self._powers(1)
+            with self._changed:
+                self._ready.extend(power)

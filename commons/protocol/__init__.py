@@ -1,0 +1,1 @@
+"""What the parties say to each other, and what each computes on it. No I/O."""
