@@ -1,0 +1,109 @@
+"""How the escrow of one training is split: the mirror of ``contracts/Settlement.sol``, in integers.
+
+Every division rounds down, and what is not paid out goes back to the buyer: so do the dust and the parts of
+parties that did not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from commons.chain.training import WHOLE, Result
+
+
+@dataclass(frozen=True)
+class Split:
+    """Wei per party; they add up to the escrow."""
+
+    aggregator: int
+    trainers: tuple[int, ...]
+    validators: tuple[int, ...]
+    buyer: int
+
+
+def trainer_count(owners: int, validator_share: int) -> int:
+    """Count the trainers among the owners: ⌊(1 − validator share)·owners + ½⌋.
+
+    Parameters
+    ----------
+    owners : int
+        At least 3.
+    validator_share : int
+        In 1e-18 units.
+
+    Returns
+    -------
+    int
+        At least 2, and at most all owners but one.
+    """
+    rounded = (owners * (WHOLE - validator_share) + WHOLE // 2) // WHOLE
+    return min(max(rounded, 2), owners - 1)
+
+
+def improvement(initial_mse: int, final_mse: int) -> int:
+    """Compare two MSEs: max(0, (initial − final) / initial), and 0 when the zero model is perfect.
+
+    Parameters
+    ----------
+    initial_mse, final_mse : int
+        In the same unit.
+
+    Returns
+    -------
+    int
+        In 1e-18 units.
+    """
+    return (initial_mse - final_mse) * WHOLE // initial_mse if final_mse < initial_mse else 0
+
+
+def contribution_shares(contributions: Sequence[int]) -> tuple[int, ...]:
+    """Divide the reward among the trainers; equal parts when nobody contributed.
+
+    Parameters
+    ----------
+    contributions : sequence of int
+        Shapley values, floored at 0.
+
+    Returns
+    -------
+    tuple of int
+        In 1e-18 units, each rounded down.
+    """
+    total = sum(contributions)
+    if total == 0:
+        return (WHOLE // len(contributions),) * len(contributions)
+    return tuple(value * WHOLE // total for value in contributions)
+
+
+def settle(escrow: int, fixed_share: int, result: Result) -> Split:
+    """Split an escrow by a result.
+
+    Parameters
+    ----------
+    escrow : int
+        Wei.
+    fixed_share : int
+        Part of the trainers' money that does not depend on improvement, in 1e-18 units.
+    result : Result
+        Improvement, contributions, and who answered.
+
+    Returns
+    -------
+    Split
+        What the contract credits, to the wei.
+    """
+    trainers_money = escrow * 70 // 100
+    fixed_money = trainers_money * fixed_share // WHOLE
+    fixed_part = fixed_money // len(result.trainers_answered)
+    improved = improvement(result.initial_mse, result.final_mse)
+    reward = (trainers_money - fixed_money) * improved // WHOLE
+    shares = contribution_shares(result.contributions)
+    trainers = tuple(
+        (fixed_part + reward * share // WHOLE) if answered else 0
+        for share, answered in zip(shares, result.trainers_answered, strict=True)
+    )
+    validator_part = escrow * 20 // 100 // len(result.validators_answered)
+    validators = tuple(validator_part if answered else 0 for answered in result.validators_answered)
+    aggregator = escrow * 10 // 100
+    return Split(aggregator, trainers, validators, escrow - aggregator - sum(trainers) - sum(validators))
