@@ -1,0 +1,268 @@
+"""The demo: the whole platform on this machine, and one training driven over REST as its users would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.spinner import Spinner
+from rich.table import Table as Grid
+from rich.text import Text
+
+from commons.chain.marketplace import Marketplace
+from commons.errors import DeltaMLError
+from scripts.local import diabetes, flow
+from scripts.local.platform import REPOSITORY, LocalPlatform, Ports
+from scripts.local.report import Report, make_parties, make_report, references
+
+ROWS = 50
+HYPER_PARAMETERS: dict[str, Any] = {
+    "iterations": 100,
+    "local_steps": 1,
+    "learning_rate": 1.5,
+    "ridge": 0.0,
+    "evaluation_interval": 5,
+    "weighting": "rows",
+    "key_bits": 2048,
+}
+
+
+def demo(
+    port_base: Annotated[
+        int | None,
+        typer.Option(
+            min=1024,
+            max=65000,
+            metavar="N",
+            help="Use ports N, N+1, … instead of 8545, 8080, 9090 and 5000 to 5004.",
+            show_default=False,
+        ),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything up, and show how to go on, until Ctrl-C.")
+    ] = False,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", dir_okay=False, help="Write the report for machines, too."),
+    ] = None,
+) -> None:
+    """Start a chain, the services and five data owners, and let a buyer have a model trained by them.
+
+    Everything runs on this machine, on scikit-learn's Diabetes data, and is stopped at the end.
+    """
+    console = Console()
+    ports = Ports.standard() if port_base is None else Ports.consecutive(port_base)
+    _exit_on_signals()
+    try:
+        ports.require_free()
+        if json_file is not None and not json_file.absolute().parent.is_dir():
+            raise DeltaMLError(f"--json: there is no folder {json_file.absolute().parent}")
+    except DeltaMLError as error:
+        _fail(console, error)
+    directory = _fresh_directory()
+    try:
+        with LocalPlatform(directory, ports) as platform:
+            _bring_up(platform, console)
+            report = _train(platform, console)
+            report.show(console)
+            if json_file is not None:
+                json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+            report.require_agreement()
+            if keep:
+                _wait_for_the_user(platform, report, console)
+            console.print("\nStopping everything…")
+    except Exception as error:
+        if not isinstance(error, (DeltaMLError, TimeoutError)):
+            console.print_exception()
+        _fail(console, error, f"The logs are in {directory}")
+    except SystemExit:
+        console.print("\nStopped.")
+        _remove(directory)
+        raise
+    _remove(directory)
+
+
+def _bring_up(platform: LocalPlatform, console: Console) -> None:
+    begun = time.monotonic()
+    states = dict.fromkeys(["chain", "contract", *platform.services], "waiting")
+    spinner = Spinner("dots", "starting")
+
+    def picture() -> Grid:
+        grid = Grid.grid(padding=(0, 2))
+        for name, state in states.items():
+            shown = spinner if state == "starting" else Text(state, "green" if state == "up" else "dim")
+            grid.add_row(name, shown, Text(platform.urls.get(name, ""), "dim"))
+        return grid
+
+    def on_change(name: str, state: str) -> None:
+        states[name] = state
+        live.update(picture())
+
+    with Live(picture(), console=console) as live:
+        platform.start(on_change)
+    console.print(f"The platform is up after {time.monotonic() - begun:.1f} s.\n")
+
+
+def _train(platform: LocalPlatform, console: Console) -> Report:
+    buyer = flow.Buyer(platform.urls["buyer"])
+    aggregator = flow.Aggregator(platform.urls["aggregator"])
+    owners = {name: flow.Owner(url) for name, url in platform.urls.items() if name.startswith("owner-")}
+    tables = dict(zip(owners, diabetes.split(len(owners), ROWS), strict=True))
+    rows = {name: f"{place * ROWS}–{(place + 1) * ROWS - 1}" for place, name in enumerate(owners)}
+    services: dict[str, flow.Service] = {**owners, "aggregator": aggregator, "buyer": buyer}
+
+    for name, owner in owners.items():
+        member = flow.enter(owner, name, diabetes.to_csv(tables[name]))
+        console.print(f"{name} has rows {rows[name]} and registered as {member.address}")
+    user_id, address = buyer.sign_up("buyer")
+    console.print(f"buyer signed up as {address}")
+    before = {name: service.contract() for name, service in services.items()}
+    addresses = {name: str(contract["account"]) for name, contract in before.items()}
+
+    order = flow.order_for(user_id, diabetes.FEATURES, ether=5, hyper_parameters=HYPER_PARAMETERS)
+    (platform.directory / "order.json").write_text(json.dumps(order, indent=2))
+    training_id = buyer.order(order)
+    console.print(f"buyer ordered model {training_id} and paid 5 ether into the contract")
+    for name, owner in owners.items():
+        owner.wait_for_status(training_id, "READY")
+        accepting = time.monotonic()
+        owner.accept(training_id)
+        console.print(f"{name} accepted")
+
+    model = _wait_with_progress(buyer, training_id, console)
+    training_seconds = time.monotonic() - accepting
+    for owner in owners.values():
+        owner.wait_for_status(training_id, "FINISHED")
+    _wait_for_withdrawals(services)
+
+    training = aggregator.training(training_id)
+    chain = Marketplace(platform.urls["chain"], str(before["buyer"]["address"]))
+    received: Counter[str] = Counter()
+    for payment in chain.payments(uuid.UUID(training_id)):
+        received[payment.recipient] += payment.wei
+    changes = {
+        name: int(service.contract()["balance_wei"]) - int(before[name]["balance_wei"])
+        for name, service in services.items()
+    }
+    by_address = {addresses[name]: table for name, table in tables.items()}
+    return make_report(
+        model,
+        training,
+        make_parties(model, training, received, addresses, changes, rows),
+        references(
+            [by_address[address] for address in training["roles"]["trainers"]],
+            [by_address[address] for address in training["roles"]["validators"]],
+            HYPER_PARAMETERS,
+        ),
+        HYPER_PARAMETERS["key_bits"],
+        training_seconds,
+    )
+
+
+def _wait_with_progress(buyer: flow.Buyer, training_id: str, console: Console) -> flow.Json:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} rounds, MSE {task.fields[mse]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        rounds = HYPER_PARAMETERS["iterations"]
+        bar = progress.add_task("roles are drawn", total=rounds, mse="…")
+
+        def on_progress(model: flow.Json) -> None:
+            history = model["metrics"]["mse_history"]
+            if history:
+                done, mse = history[-1]["iteration"], history[-1]["mse"]
+                stage = "training encrypted" if done < rounds else "contributions, settlement"
+                progress.update(bar, description=stage, completed=done, mse=f"{mse:.2f}")
+
+        model = buyer.wait_finished(training_id, on_progress)
+        progress.update(bar, description="finished", completed=model["metrics"]["iterations"])
+    return model
+
+
+def _wait_for_withdrawals(services: dict[str, flow.Service], timeout: float = 30) -> None:
+    """Wait until every service has withdrawn what the contract credited it, as each does by itself."""
+    deadline = time.monotonic() + timeout
+    while owed := [name for name, service in services.items() if int(service.contract()["credit_wei"])]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"after {timeout:.0f} s these have not withdrawn their credit: {', '.join(owed)}"
+            )
+        time.sleep(0.2)
+
+
+def _wait_for_the_user(platform: LocalPlatform, report: Report, console: Console) -> None:
+    urls = platform.urls
+    owner_ports = " ".join(str(port) for port in platform.ports.owners)
+    json_header = "-H 'Content-Type: application/json'"
+    commands = {
+        "The model, its weights and its metrics": f"curl {urls['buyer']}/models/{report.training_id}",
+        "Roles, time and bytes": f"curl {urls['aggregator']}/model/{report.training_id}",
+        "What the first owner sees": f"curl {urls['owner-1']}/models",
+        "Its account and the contract": f"curl {urls['owner-1']}/contract",
+        "Order another model, which has an id": (
+            f"curl {urls['buyer']}/models {json_header} -d @{platform.directory}/order.json"
+        ),
+        "and accept it at every owner": (
+            f"for port in {owner_ports}; do curl -X PUT http://127.0.0.1:$port/trainings/ID/accept; done"
+        ),
+    }
+    console.print(f"\nEverything is up; logs and data are in {platform.directory}. Go on with:\n")
+    for title, command in commands.items():
+        console.print(f"[dim]# {title}")
+        console.print(command, soft_wrap=True, markup=False, highlight=False)
+    console.print("\nCtrl-C stops everything.")
+    while True:
+        time.sleep(1)
+        for name in urls:
+            platform.supervisor.require_running(name)
+
+
+def _exit_on_signals() -> None:
+    """Turn the first Ctrl-C, SIGTERM or hang-up into an exit; while that cleans up, the next are ignored."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def leave(number: int, frame: object) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in signals:
+        signal.signal(each, leave)
+
+
+def _fresh_directory() -> Path:
+    parent = REPOSITORY / ".demo"
+    parent.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=parent))
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory)
+    with contextlib.suppress(OSError):  # another demo runs, or left its logs
+        directory.parent.rmdir()
+
+
+def _fail(console: Console, error: Exception, *hints: str) -> NoReturn:
+    console.print("\n[bold red]The demo failed:[/] ", end="")
+    for line in (str(error), *hints):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    typer.run(demo)

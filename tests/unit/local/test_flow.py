@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from commons.errors import PeerRefused, PeerUnavailable
+from scripts.local import flow
+
+Answer = tuple[int, Any]
+
+
+class FakeService(ThreadingHTTPServer):
+    """Gives the answers that it was told, one a request, the last one for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[Answer] = []
+        self.requests: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeService
+
+    def answer(self) -> None:
+        self.server.requests.append(f"{self.command} {self.path}")
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        answers = self.server.answers
+        status, document = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(document).encode())
+
+    do_GET = do_POST = do_PUT = answer
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    with FakeService() as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
+        thread.start()
+        yield service
+        service.shutdown()
+        thread.join()
+
+
+def model(status: str, **fields: Any) -> Answer:
+    return 200, {"model": {"id": "7", "status": status, **fields}, "metrics": {"mse_history": []}}
+
+
+def test_a_refusal_carries_the_problem_s_detail_and_fields(service: FakeService) -> None:
+    errors = [{"field": "data_requirements.features.range", "reason": "is upside down"}]
+    service.answers = [(400, {"type": "about:blank", "title": "Bad", "detail": "No order", "errors": errors})]
+    with pytest.raises(PeerRefused, match="400: No order; data_requirements.features.range: is upside down"):
+        flow.Buyer(service.url).order({})
+
+
+def test_nobody_there_says_what_was_called() -> None:
+    with pytest.raises(PeerUnavailable, match="GET http://127.0.0.1:1/contract: no answer"):
+        flow.Owner("http://127.0.0.1:1").contract()
+
+
+def test_a_new_user_gets_the_service_s_own_account(service: FakeService) -> None:
+    service.answers = [(200, {"account": "0xabc"}), (201, {"id": "5"}), (200, {})]
+    assert flow.Buyer(service.url).sign_up("b") == ("5", "0xabc")
+    assert service.requests == ["GET /contract", "POST /users", "POST /users/5/address"]
+
+
+def test_waiting_reports_progress_until_finished(service: FakeService) -> None:
+    service.answers = [model("INITIATED"), model("IN_PROGRESS"), model("FINISHED")]
+    seen: list[str] = []
+    finished = flow.Buyer(service.url).wait_finished(
+        "7", lambda answer: seen.append(answer["model"]["status"]), interval=0.01
+    )
+    assert seen == ["INITIATED", "IN_PROGRESS", "FINISHED"]
+    assert finished["model"]["status"] == "FINISHED"
+
+
+def test_waiting_ends_with_the_reason_when_the_training_failed(service: FakeService) -> None:
+    service.answers = [model("IN_PROGRESS"), model("FAILED", reason="the step diverges")]
+    with pytest.raises(flow.TrainingFailed, match="is FAILED: the step diverges"):
+        flow.Buyer(service.url).wait_finished("7", interval=0.01)
+
+
+def test_waiting_ends_in_time_with_the_status(service: FakeService) -> None:
+    service.answers = [model("INITIATED")]
+    with pytest.raises(TimeoutError, match="is INITIATED, not FINISHED"):
+        flow.Buyer(service.url).wait_finished("7", timeout=0.05, interval=0.01)
+
+
+def test_an_owner_may_learn_of_the_training_late(service: FakeService) -> None:
+    service.answers = [(404, {"detail": "no such training"}), (200, {"id": "7", "status": "READY"})]
+    assert flow.Owner(service.url).wait_for_status("7", "READY")["status"] == "READY"
+
+
+def test_a_service_may_be_gone_for_a_while_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow, "PATIENCE", 0.3)
+    with pytest.raises(PeerUnavailable):
+        flow.Buyer("http://127.0.0.1:1").wait_finished("7", interval=0.05)
