@@ -30,6 +30,11 @@ class Connection:
         self._lock = threading.Lock()
         self._marketplace: Marketplace | None = None
 
+    @property
+    def address(self) -> str:
+        """Address of the service's account."""
+        return self.account.address
+
     def marketplace(self) -> Marketplace:
         """Return the contract, acting as the service's account.
 

@@ -94,7 +94,7 @@ class NoContract(ConfigurationError):
     """
 
     def __init__(self, address: str) -> None:
-        super().__init__(f"there is no marketplace contract at {address} on this chain")
+        super().__init__(f"there is no marketplace contract of this version at {address} on this chain")
         self.address = address
 
 
@@ -193,7 +193,8 @@ class _Node:
                 raise InsufficientFunds(self.account.address, value) from error
             raise ChainUnavailable(f"the node refused: {error}") from error
         except (RequestException, Web3Exception, ValueError) as error:
-            raise ChainUnavailable(f"the chain does not answer: {error}") from error
+            # Without the error's text, which quotes the node's URL, and that may hold a key.
+            raise ChainUnavailable(f"the chain does not answer ({type(error).__name__})") from error
 
     def _reverted(self, data: object) -> Reverted:
         payload = bytes.fromhex(data.removeprefix("0x")) if isinstance(data, str) else b""
@@ -303,6 +304,20 @@ class Marketplace:
     def chain_id(self) -> int:
         """The chain's id; asked once."""
         return self._node.chain_id
+
+    def verify(self) -> None:
+        """Check that the address holds the marketplace that this code was built for.
+
+        Raises
+        ------
+        NoContract
+            It holds nothing, or something else, or another version.
+        """
+        with self._node.translated():
+            code = self._node.web3.eth.get_code(self._contract.address).hex()
+        # What is deployed is the tail of what deploys it: the contract has no immutable variables.
+        if not code or not load_artefact()["bytecode"].endswith(code):
+            raise NoContract(self.address)
 
     def now(self) -> int:
         """Read the chain's clock.
@@ -722,17 +737,18 @@ class Marketplace:
         with self._node.translated():
             try:
                 return self._contract.functions[function](*arguments).call()
-            except BadFunctionCallOutput as error:
+            except (BadFunctionCallOutput, ContractLogicError) as error:
+                # No view of the marketplace reverts, or answers something else.
                 raise NoContract(self.address) from error
 
     def _send(self, function: str, *arguments: object, value: int = 0) -> Receipt:
         with self._node.translated():
             data = self._contract.encode_abi(function, arguments)
-            # Ether sent to an address without code would be lost.
-            if value and not self._node.web3.eth.get_code(self._contract.address):
-                raise NoContract(self.address)
+        if value:
+            # Ether sent to an address without the contract would be lost.
+            self.verify()
         receipt = self._node.send(data, self.address, value)
-        # Every transaction of the contract ends in an event; an empty address takes any call in silence.
+        # Every transaction of the contract emits an event; an empty address takes any call in silence.
         if not receipt["logs"]:
             raise NoContract(self.address)
         return Receipt(receipt["transactionHash"].to_0x_hex(), receipt["blockNumber"], receipt["gasUsed"])
