@@ -186,14 +186,7 @@ class LocalPlatform:
 
     def deploy(self) -> None:
         """Deploy the contract and register the arbiter, where that has not been done."""
-        argv = [
-            "-m",
-            "commons.chain.deployment",
-            "--chain",
-            self.urls["chain"],
-            "--output",
-            str(self._contract_file),
-        ]
+        argv = [sys.executable, "-m", "commons.chain.deployment", "--chain", self.urls["chain"]]
         keys = {
             "DELTAML_ACCOUNT_PRIVATE_KEY": _key(self.accounts["deployer"]),
             "DELTAML_ARBITER_PRIVATE_KEY": _key(self.accounts["arbiter"]),
@@ -229,7 +222,7 @@ class LocalPlatform:
 
     @property
     def _contract_file(self) -> Path:
-        return self.directory / "contract.json"
+        return self.directory / "contract-address"
 
     def _start(self, name: str, argv: list[str], own: Mapping[str, str]) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("DELTAML_")}
