@@ -51,7 +51,7 @@ def demo(
         ),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave everything up, and show how to go on, until Ctrl-C.")
+        bool, typer.Option("--keep", metavar="", help="Leave everything up, and show how to go on, until Ctrl-C.")
     ] = False,
     json_file: Annotated[
         Path | None,
@@ -199,9 +199,7 @@ def _wait_for_withdrawals(services: dict[str, flow.Service], timeout: float = 30
     deadline = time.monotonic() + timeout
     while owed := [name for name, service in services.items() if int(service.contract()["credit_wei"])]:
         if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"after {timeout:.0f} s these have not withdrawn their credit: {', '.join(owed)}"
-            )
+            raise TimeoutError(f"after {timeout:.0f} s these have not withdrawn their credit: {', '.join(owed)}")
         time.sleep(0.2)
 
 
@@ -265,4 +263,6 @@ def _fail(console: Console, error: Exception, *hints: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    typer.run(demo)
+    app = typer.Typer(add_completion=False)
+    app.command()(demo)
+    app(prog_name="scripts/demo")

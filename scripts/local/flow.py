@@ -253,9 +253,7 @@ def order_for(
     }
 
 
-def _wait(
-    what: str, look: Callable[[], tuple[str, Json]], wanted: str, timeout: float, interval: float = 0.2
-) -> Json:
+def _wait(what: str, look: Callable[[], tuple[str, Json]], wanted: str, timeout: float, interval: float = 0.2) -> Json:
     start = answered = time.monotonic()
     status = "unknown"
     while True:

@@ -93,8 +93,7 @@ def development_accounts(count: int) -> list[LocalAccount]:
     """Return the first `count` accounts of :data:`DEVELOPMENT_MNEMONIC`."""
     Account.enable_unaudited_hdwallet_features()
     return [
-        Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}")
-        for index in range(count)
+        Account.from_mnemonic(DEVELOPMENT_MNEMONIC, account_path=f"m/44'/60'/0'/0/{index}") for index in range(count)
     ]
 
 
@@ -123,9 +122,7 @@ class LocalPlatform:
         The base URL of each process.
     """
 
-    def __init__(
-        self, directory: Path, ports: Ports, extra_env: Mapping[str, Mapping[str, str]] | None = None
-    ) -> None:
+    def __init__(self, directory: Path, ports: Ports, extra_env: Mapping[str, Mapping[str, str]] | None = None) -> None:
         self.directory = directory.resolve()
         self.ports = ports
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.by_name().items()}

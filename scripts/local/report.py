@@ -60,16 +60,12 @@ def references(
     hyper_parameters : mapping
         An order's hyper-parameters, all fields.
     """
-    statistics = [
-        TableStatistics.accumulate([rows], COLUMNS).select(FEATURES, TARGET, 1) for rows in trainers
-    ]
+    statistics = [TableStatistics.accumulate([rows], COLUMNS).select(FEATURES, TARGET, 1) for rows in trainers]
     rate, ridge = hyper_parameters["learning_rate"], hyper_parameters["ridge"]
     iterations, steps = hyper_parameters["iterations"], hyper_parameters["local_steps"]
     weights = local_steps.relative_weights([len(rows) for rows in trainers], hyper_parameters["weighting"])
     descent = local_steps.federated_descent(statistics, weights, iterations, rate, ridge, steps)
-    averaged = local_steps.federated_average_of_local_models(
-        statistics, weights, rate, ridge, iterations * steps
-    )
+    averaged = local_steps.federated_average_of_local_models(statistics, weights, rate, ridge, iterations * steps)
 
     training, validation = np.concatenate(trainers), np.concatenate(validators)
     regression = LinearRegression().fit(training[:, :-1], training[:, -1])
@@ -278,8 +274,7 @@ def make_report(
         final_mse=model["metrics"]["mse"],
         references=figures,
         seconds={phase["name"]: phase["seconds"] for phase in phases} | {"training": training_seconds},
-        bytes={phase["name"]: phase["bytes"] for phase in phases}
-        | {"total": sum(phase["bytes"] for phase in phases)},
+        bytes={phase["name"]: phase["bytes"] for phase in phases} | {"total": sum(phase["bytes"] for phase in phases)},
         key_bits=key_bits,
         rounds=model["metrics"]["iterations"],
     )
