@@ -1,61 +1,111 @@
 """Linear maps of encrypted vectors: the main cost of training.
 
-Simultaneous multi-exponentiation after Straus (*Addition chains of vectors*, American Mathematical
-Monthly 71, 1964): all bases of a product share its squarings, and all products over the same bases share the
-tables of small powers.
+Simultaneous multi-exponentiation after Straus (*Addition chains of vectors*, American Mathematical Monthly 71,
+1964): all bases of a product share its squarings, and all products over the same bases share the tables of
+small powers. Exponents are recoded once into signed digits (width-w non-adjacent form, Handbook of Applied
+Cryptography, section 14.7), with the width that makes tables and look-ups of each base cheapest together.
+Tables are in the split form of `commons.crypto.residues`: half-length factors, inverses almost for free.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gmpy2 import invert, mpz, powmod
+from gmpy2 import mpz, powmod
 
+from commons.crypto import residues
 from commons.crypto.paillier import PublicKey, Randomisers
 
-Steps = list[list[int]]
-"""For every bit, highest first, the table entries to multiply by after squaring."""
+_ENTRY_COST = 2.4
+"""Time to compute a table entry and its inverse, in multiplications by an entry (measured at 2048 bits)."""
+
+_WIDEST = 10
 
 
-def _recode(exponents: Sequence[int], window: int) -> Steps:
-    """Write signed exponents in width-`window` non-adjacent form, as indices into the tables of all bases."""
-    half = 1 << window - 1
-    entries = 1 << window - 1
-    steps: dict[int, list[int]] = {}
-    for base, exponent in enumerate(exponents):
-        position = 0
-        while exponent:
-            if exponent & 1:
-                digit = exponent & 2 * half - 1
-                if digit >= half:
-                    digit -= 2 * half
-                exponent -= digit
-                index = (abs(digit) >> 1) + (entries // 2 if digit < 0 else 0)
-                steps.setdefault(position, []).append(base * entries + index)
-            exponent >>= 1
-            position += 1
-    return [steps.get(position, []) for position in range(max(steps, default=-1), -1, -1)]
+def _width(exponent_bits: int) -> int:
+    """Return the best digit width for a base whose exponents in all products have so many bits together.
+
+    Width w has tables of 2^(w−2) odd powers and as many inverses, and one digit in w + 1 bits is not 0.
+    """
+    return min(
+        range(2, _WIDEST + 1),
+        key=lambda width: _ENTRY_COST * (1 << width - 2) + exponent_bits / (width + 1),
+    )
 
 
-def _tables(bases: Sequence[mpz], window: int, modulus: mpz) -> list[mpz]:
-    """Odd powers below 2^(window−1) of every base, then of its inverse, one base after the other."""
-    entries = []
-    for base in bases:
-        for element in (base, invert(base, modulus)):
-            square = element * element % modulus
-            entries.append(element)
-            for _ in range((1 << window - 2) - 1):
-                entries.append(entries[-1] * square % modulus)
-    return entries
+def _signed_digits(exponent: int, width: int) -> list[tuple[int, int]]:
+    """Return (position, odd digit) pairs with |digit| < 2^(width−1), lowest first."""
+    digits = []
+    position = 0
+    rest = mpz(exponent)
+    while rest:
+        zeros = rest.bit_scan1()
+        rest >>= zeros
+        position += zeros
+        digit = int(rest & (1 << width) - 1)
+        if digit >> width - 1:
+            digit -= 1 << width
+        rest -= digit
+        digits.append((position, digit))
+    return digits
 
 
-def _multiply(table: list[mpz], steps: Steps, modulus: mpz) -> mpz:
-    result = mpz(1)
-    for indices in steps:
-        result = result * result % modulus
-        for index in indices:
-            result = result * table[index] % modulus
-    return result
+class _Products:
+    """Several products of powers of the same bases.
+
+    Parameters
+    ----------
+    exponents : sequence of sequences of int
+        For each product the signed exponent of every base.
+    """
+
+    def __init__(self, exponents: Sequence[Sequence[int]]) -> None:
+        bits = [sum(exponent.bit_length() for exponent in column) for column in zip(*exponents, strict=True)]
+        # Half of each base's table: odd powers, followed by as many inverses. A base without exponent has none.
+        self._halves = [1 << _width(total) - 2 if total else 0 for total in bits]
+        self._steps = [self._recode(row) for row in exponents]
+
+    def _recode(self, exponents: Sequence[int]) -> list[list[int]]:
+        """Return, for every squaring, highest first, the table entries to multiply by after it."""
+        longest = max(exponent.bit_length() for exponent in exponents)
+        steps: list[list[int]] = [[] for _ in range(longest + 1)]
+        start = 0
+        for half, exponent in zip(self._halves, exponents, strict=True):
+            for position, digit in _signed_digits(exponent, half.bit_length() + 1):
+                steps[position].append(start + (digit >> 1 if digit > 0 else half + (-digit >> 1)))
+            start += 2 * half
+        return steps[::-1]
+
+    def compute(self, bases: Sequence[mpz], constants: Sequence[int], n: mpz) -> list[mpz]:
+        """Return the products modulo n², each times 1 + n·constant."""
+        values, logs = self._tables(bases, n)
+        modulus = n * n
+        results = []
+        for steps, constant in zip(self._steps, constants, strict=True):
+            product, log = mpz(1), mpz(0)
+            for entries in steps:
+                # (r + n·u)² = r² + n·(2ru mod n) modulo n²: cheaper than dividing by n², and below 2n².
+                u, r = divmod(product, n)
+                product = r * r + n * (2 * r * u % n)
+                log += log
+                for entry in entries:
+                    product = product * values[entry] % modulus
+                    log += logs[entry]
+            results.append(residues.join(product, log + constant, n))
+        return results
+
+    def _tables(self, bases: Sequence[mpz], n: mpz) -> tuple[list[mpz], list[mpz]]:
+        entries: list[residues.Split] = []
+        for base, half in zip(bases, self._halves, strict=True):
+            if half:
+                powers = [residues.split(base, n)]
+                if half > 1:
+                    square = residues.multiply(powers[0], powers[0], n)
+                    for _ in range(half - 1):
+                        powers.append(residues.multiply(powers[-1], square, n))
+                entries += powers
+                entries += [residues.inverse(power, n) for power in powers]
+        return [entry.value for entry in entries], [entry.log for entry in entries]
 
 
 class AffineMap:
@@ -72,9 +122,8 @@ class AffineMap:
     """
 
     def __init__(self, matrix: Sequence[Sequence[int]], offset: Sequence[int], weight: int = 1) -> None:
-        self._window = 5
-        self._rows = [_recode(row, self._window) for row in matrix]
-        self._offset = [weight * value for value in offset]
+        self._products = _Products(matrix)
+        self._offset = offset
         self._weight = weight
 
     def apply(self, ciphertexts: Sequence[mpz], public_key: PublicKey, randomisers: Randomisers) -> list[mpz]:
@@ -92,17 +141,17 @@ class AffineMap:
         Returns
         -------
         list of d mpz
-            Encryptions of weight·(M w + c) at scale 2F, if w and M are at scale F and c at scale 2F.
+            Encryptions of weight·(M w + c), at scale 2F if w and M are at scale F and c at scale 2F.
         """
         modulus = public_key.n_squared
-        table = _tables(ciphertexts, self._window, modulus)
-        results = []
-        for steps, offset, randomiser in zip(
-            self._rows, self._offset, randomisers.take(len(self._rows)), strict=True
-        ):
-            result = powmod(_multiply(table, steps, modulus), self._weight, modulus)
-            results.append(result * public_key.encrypt(offset, randomiser) % modulus)
-        return results
+        products = self._products.compute(ciphertexts, self._offset, public_key.n)
+        if self._weight != 1:
+            # Raising d results costs less than lengthening d² exponents.
+            products = [powmod(product, self._weight, modulus) for product in products]
+        return [
+            product * randomiser % modulus
+            for product, randomiser in zip(products, randomisers.take(len(products)), strict=True)
+        ]
 
 
 def linear_combination(
@@ -123,8 +172,4 @@ def linear_combination(
     public_key : PublicKey
         The key they are encrypted under.
     """
-    modulus = public_key.n_squared
-    steps = _recode(coefficients, 5)
-    return (
-        _multiply(_tables(ciphertexts, 5, modulus), steps, modulus) * public_key.trivial(constant) % modulus
-    )
+    return _Products([coefficients]).compute(ciphertexts, [constant], public_key.n)[0]

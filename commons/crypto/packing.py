@@ -17,9 +17,10 @@ import math
 import secrets
 from collections.abc import Sequence
 
-from gmpy2 import mpz, powmod
+from gmpy2 import mpz
 
 from commons.crypto.paillier import PublicKey, Randomisers
+from commons.crypto.residues import square_repeatedly
 
 FRACTION_BITS = 40
 SLOT_BITS = 168
@@ -65,16 +66,14 @@ def pack(ciphertexts: Sequence[mpz], public_key: PublicKey) -> list[mpz]:
         ⌈len(ciphertexts) / slots⌉ ciphertexts, not re-randomised.
     """
     size = slots(public_key)
-    return [
-        _pack_one(ciphertexts[start : start + size], public_key) for start in range(0, len(ciphertexts), size)
-    ]
+    return [_pack_one(ciphertexts[start : start + size], public_key) for start in range(0, len(ciphertexts), size)]
 
 
 def _pack_one(ciphertexts: Sequence[mpz], public_key: PublicKey) -> mpz:
     modulus = public_key.n_squared
     *rest, packed = ciphertexts
     for ciphertext in reversed(rest):
-        packed = powmod(packed, 1 << SLOT_BITS, modulus) * ciphertext % modulus
+        packed = square_repeatedly(packed, SLOT_BITS, public_key.n) * ciphertext % modulus
     return packed
 
 
@@ -97,7 +96,7 @@ def pack_masked(
     size = slots(public_key)
     packed = pack(ciphertexts, public_key)
     return [
-        ciphertext * public_key.encrypt(_join(masks[start : start + size]), randomiser) % public_key.n_squared
+        public_key.add(ciphertext, _join(masks[start : start + size])) * randomiser % public_key.n_squared
         for ciphertext, start, randomiser in zip(
             packed, range(0, len(masks), size), randomisers.take(len(packed)), strict=True
         )

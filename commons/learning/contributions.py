@@ -144,8 +144,7 @@ def _sampled(game: _Game, seed: bytes) -> tuple[tuple[int, ...], tuple[int, ...]
     m = PERMUTATIONS
     means = tuple((2 * total + m) // (2 * m) for total in sums)
     errors = tuple(
-        math.isqrt((m * square - total**2) // (m * m * (m - 1)))
-        for total, square in zip(sums, squares, strict=True)
+        math.isqrt((m * square - total**2) // (m * m * (m - 1))) for total, square in zip(sums, squares, strict=True)
     )
     return means, errors
 
@@ -158,9 +157,7 @@ def _orders(k: int, seed: bytes) -> Iterator[list[int]]:
         yield sorted(range(k), key=[stream[i : i + 16] for i in range(0, 16 * k, 16)].__getitem__)
 
 
-def contributions(
-    mse_zero: int, measured: Sequence[int], weights: Sequence[int], seed: bytes
-) -> Contributions:
+def contributions(mse_zero: int, measured: Sequence[int], weights: Sequence[int], seed: bytes) -> Contributions:
     """Return every trainer's contribution.
 
     Parameters

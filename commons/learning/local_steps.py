@@ -60,9 +60,7 @@ def require_stable(stats: GramStatistics, learning_rate: float, ridge: float) ->
         raise DivergingStep(learning_rate, 2 / largest)
 
 
-def local_map(
-    stats: GramStatistics, learning_rate: float, ridge: float, steps: int
-) -> tuple[FloatArray, FloatArray]:
+def local_map(stats: GramStatistics, learning_rate: float, ridge: float, steps: int) -> tuple[FloatArray, FloatArray]:
     """Return (M, c) such that `steps` gradient steps from w lead to M w + c.
 
     M = (I − ηA − ηλI′)^N and c = η·Σ_{k<N} (I − ηA − ηλI′)^k b, by repeated squaring of the map.
@@ -89,9 +87,7 @@ def local_model(stats: GramStatistics, learning_rate: float, ridge: float, steps
     return local_map(stats, learning_rate, ridge, steps)[1]
 
 
-def quantise_map(
-    matrix: FloatArray, offset: FloatArray
-) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+def quantise_map(matrix: FloatArray, offset: FloatArray) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
     """Return the map in fixed point: the matrix at scale F, the offset at scale 2F."""
     return (
         tuple(tuple(to_fixed(value) for value in row) for row in matrix.tolist()),
@@ -153,9 +149,7 @@ def federated_descent(
     ndarray of shape (d,)
         Final weights, intercept first.
     """
-    matrices, offsets = zip(
-        *(local_map(owner, learning_rate, ridge, local_steps) for owner in stats), strict=True
-    )
+    matrices, offsets = zip(*(local_map(owner, learning_rate, ridge, local_steps) for owner in stats), strict=True)
     matrix = np.average(matrices, axis=0, weights=weights)
     offset = np.average(offsets, axis=0, weights=weights)
     model: FloatArray = np.zeros(len(offset))

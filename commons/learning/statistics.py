@@ -57,9 +57,7 @@ class GramStatistics:
 
     def to_bytes(self) -> bytes:
         """Write for storage; every float survives exactly."""
-        return _dump(
-            rows=self.rows, gram=self.gram, moment=self.moment, target_square=np.float64(self.target_square)
-        )
+        return _dump(rows=self.rows, gram=self.gram, moment=self.moment, target_square=np.float64(self.target_square))
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> GramStatistics:

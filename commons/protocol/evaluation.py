@@ -88,12 +88,14 @@ def mask_vectors(vectors: Sequence[Sequence[mpz]], key: PublicKey, randomisers: 
         Uniform ones: the buyer knows the factors.
     """
     masks = [draw_masks(len(vector)) for vector in vectors]
-    masked = [
-        [c * key.trivial(value) % key.n_squared for c, value in zip(vector, values, strict=True)]
-        for vector, values in zip(vectors, masks, strict=True)
-    ]
+    masked = [apply_masks(vector, values, key) for vector, values in zip(vectors, masks, strict=True)]
     packed = pack_masked(list(chain(*vectors)), list(chain(*masks)), key, randomisers)
     return MaskedVectors(masks, masked, packed)
+
+
+def apply_masks(vector: Sequence[mpz], masks: Sequence[int], key: PublicKey) -> list[mpz]:
+    """Return the encryptions of u + ρ of one vector, as the validators are shown them."""
+    return [key.add(c, value) for c, value in zip(vector, masks, strict=True)]
 
 
 def open_masked(packed: Sequence[mpz], vectors: int, length: int, private_key: PrivateKey) -> list[list[int]]:
@@ -106,9 +108,7 @@ def open_masked(packed: Sequence[mpz], vectors: int, length: int, private_key: P
 def products(opened: Sequence[Sequence[int]], private_key: PrivateKey) -> list[list[mpz]]:
     """Encrypt û_j·û_k for j ≤ k, row after row: d(d + 1)/2 ciphertexts for every vector."""
     return [
-        private_key.encrypt(
-            [vector[j] * vector[k] for j in range(len(vector)) for k in range(j, len(vector))]
-        )
+        private_key.encrypt([vector[j] * vector[k] for j in range(len(vector)) for k in range(j, len(vector))])
         for vector in opened
     ]
 

@@ -104,7 +104,4 @@ def unmask(refreshed: Sequence[mpz], masks: Sequence[int], divisor: int, key: Pu
     key : PublicKey
         The key of the training.
     """
-    return [
-        ciphertext * key.trivial(-(value // divisor)) % key.n_squared
-        for ciphertext, value in zip(refreshed, masks, strict=True)
-    ]
+    return [key.add(ciphertext, -(value // divisor)) for ciphertext, value in zip(refreshed, masks, strict=True)]
