@@ -1,0 +1,129 @@
+"""A service's configuration: read once from the environment, checked, then frozen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from commons.errors import ConfigurationError
+from commons.protocol.messages import Address, Url, problems_of
+
+PREFIX = "DELTAML_"
+
+AnyConfig = TypeVar("AnyConfig", bound="Config")
+
+
+class Config(BaseModel):
+    """What every service needs to know. Each field is the environment variable ``DELTAML_<FIELD>``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    data_dir: Path
+    public_url: Url
+    database_url: SecretStr | None = None
+    chain_url: Url = "http://127.0.0.1:8545"
+    contract_address: Address | None = None
+    contract_address_file: Path | None = None
+    account_private_key: SecretStr | None = None
+    account_keystore: Path | None = None
+    account_password_file: Path | None = None
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    max_upload_mb: int = Field(default=1024, ge=1)
+
+    @model_validator(mode="after")
+    def _one_account(self) -> Self:
+        if (self.account_private_key is None) == (self.account_keystore is None):
+            raise ValueError(
+                "set DELTAML_ACCOUNT_KEYSTORE and DELTAML_ACCOUNT_PASSWORD_FILE, or, for a development chain only,"
+                " DELTAML_ACCOUNT_PRIVATE_KEY"
+            )
+        if self.account_keystore is not None and self.account_password_file is None:
+            raise ValueError("DELTAML_ACCOUNT_KEYSTORE needs DELTAML_ACCOUNT_PASSWORD_FILE")
+        return self
+
+    @model_validator(mode="after")
+    def _one_contract(self) -> Self:
+        if (self.contract_address is None) == (self.contract_address_file is None):
+            raise ValueError("set DELTAML_CONTRACT_ADDRESS or DELTAML_CONTRACT_ADDRESS_FILE")
+        return self
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the service's database: by default a SQLite file in its data directory."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'service.db'}"
+
+    def contract(self) -> str:
+        """Return the marketplace's address."""
+        if self.contract_address is not None:
+            return self.contract_address
+        assert self.contract_address_file is not None
+        return _read(self.contract_address_file, "DELTAML_CONTRACT_ADDRESS_FILE").strip()
+
+    def account(self) -> LocalAccount:
+        """Unlock the service's Ethereum account."""
+        try:
+            if self.account_private_key is not None:
+                return _account(self.account_private_key.get_secret_value())
+            assert self.account_keystore is not None and self.account_password_file is not None
+            keystore = _read(self.account_keystore, "DELTAML_ACCOUNT_KEYSTORE")
+            password = _read(self.account_password_file, "DELTAML_ACCOUNT_PASSWORD_FILE").rstrip("\n")
+            return _account(Account.decrypt(keystore, password))
+        except (ValueError, TypeError, KeyError):  # their texts may quote the key
+            raise ConfigurationError(
+                "the Ethereum account cannot be unlocked: check the key, or the keystore and its password"
+            ) from None
+
+    def prepare(self) -> None:
+        """Make the data directory, readable by this user alone."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigurationError(f"DELTAML_DATA_DIR: {error}") from None
+
+
+def read(config: type[AnyConfig], environment: Mapping[str, str] = os.environ, **defaults: Any) -> AnyConfig:
+    """Read a configuration from the environment.
+
+    Parameters
+    ----------
+    config : type
+        The configuration of the service.
+    environment : mapping
+        Where the variables are.
+    **defaults
+        Values for what the environment leaves open.
+
+    Raises
+    ------
+    ConfigurationError
+        A variable is missing, unknown or wrong; the text names it.
+    """
+    values = {key.removeprefix(PREFIX).lower(): value for key, value in environment.items() if key.startswith(PREFIX)}
+    try:
+        return config.model_validate({**defaults, **values})
+    except ValidationError as error:
+        reasons = [
+            item["reason"] if item["field"] == "body" else f"{PREFIX}{item['field'].upper()}: {item['reason']}"
+            for item in problems_of(error)
+        ]
+        raise ConfigurationError("; ".join(reasons)) from None
+
+
+def _account(key: str | bytes) -> LocalAccount:
+    account: LocalAccount = Account.from_key(key)
+    return account
+
+
+def _read(path: Path, variable: str) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise ConfigurationError(f"{variable}: {error}") from None

@@ -1,0 +1,68 @@
+"""Request and response bodies: JSON for people, MessagePack between services, one model behind both."""
+
+from __future__ import annotations
+
+import uuid
+from http import HTTPStatus
+from typing import TypeVar
+
+from flask import Response, request
+from pydantic import BaseModel
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+
+from commons.errors import InvalidInput
+from commons.protocol.messages import Body, Message, TrainingMessage
+
+MESSAGEPACK = "application/msgpack"
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+def read(model: type[AnyBody]) -> AnyBody:
+    """Decode the body of the current request.
+
+    Raises
+    ------
+    BadRequest
+        It is no JSON, or no MessagePack.
+    UnsupportedMediaType
+        It is neither.
+    pydantic.ValidationError
+        It is, but breaks the model's rules.
+    """
+    if request.mimetype == MESSAGEPACK and issubclass(model, Message):
+        try:
+            return model.unpack(request.get_data())
+        except InvalidInput as error:
+            raise BadRequest(str(error)) from None
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("send the body as application/json")
+    value = request.get_json()  # malformed JSON is a BadRequest
+    return model.model_validate_json(request.get_data()) if isinstance(value, dict) else model.model_validate(value)
+
+
+AboutTraining = TypeVar("AboutTraining", bound=TrainingMessage)
+
+
+def read_about(model: type[AboutTraining], training_id: uuid.UUID) -> AboutTraining:
+    """Decode the body of a request whose path names a training; InvalidInput if the body names another."""
+    content = read(model)
+    if content.training != training_id:
+        raise InvalidInput(f"the path names {training_id}, the body {content.training}", "training")
+    return content
+
+
+def message(content: Message | bytes) -> Response:
+    """Answer a service with a message, encoded here or before."""
+    data = content if isinstance(content, bytes) else content.pack()
+    return Response(data, content_type=MESSAGEPACK)
+
+
+def negotiated(content: Message) -> Response:
+    """Answer with a message to whoever accepts MessagePack, with JSON to people."""
+    return message(content) if request.accept_mimetypes.best == MESSAGEPACK else document(content)
+
+
+def document(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Answer a user with a JSON document."""
+    return Response(model.model_dump_json(), status=int(status), content_type="application/json")

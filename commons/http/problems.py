@@ -1,0 +1,109 @@
+"""Errors as RFC 9457 problem documents: one table from error to status."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, Response, json
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, NoContract, Reverted
+from commons.crypto.paillier import InvalidCiphertext, InvalidKey, InvalidOpening
+from commons.errors import (
+    ConfigurationError,
+    Conflict,
+    DeltaMLError,
+    InvalidInput,
+    NotFound,
+    PeerRefused,
+    PeerUnavailable,
+    Unsupported,
+    VerificationFailed,
+)
+from commons.learning.local_steps import DivergingStep
+from commons.protocol.evaluation import Diverged
+from commons.protocol.messages import problems_of
+
+STATUS: dict[type[DeltaMLError], HTTPStatus] = {
+    InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidCiphertext: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidKey: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unsupported: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    DivergingStep: HTTPStatus.CONFLICT,
+    Diverged: HTTPStatus.CONFLICT,
+    Reverted: HTTPStatus.CONFLICT,
+    VerificationFailed: HTTPStatus.CONFLICT,
+    InvalidOpening: HTTPStatus.CONFLICT,
+    InsufficientFunds: HTTPStatus.PAYMENT_REQUIRED,
+    PeerRefused: HTTPStatus.BAD_GATEWAY,
+    PeerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ChainUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    NoContract: HTTPStatus.SERVICE_UNAVAILABLE,
+    ConfigurationError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    DeltaMLError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+log = structlog.get_logger()
+
+
+def status_of(error: DeltaMLError) -> HTTPStatus:
+    """Return the status of an error: its own, or that of its nearest base class in the table."""
+    return next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
+
+
+def problem(status: HTTPStatus, detail: str, **extension: Any) -> Response:
+    """Make a problem document.
+
+    Parameters
+    ----------
+    status : HTTPStatus
+        The status of the answer; its phrase is the title.
+    detail : str
+        What went wrong here, and what to do about it.
+    **extension
+        Further members, such as ``errors``.
+    """
+    body = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+        **extension,
+    }
+    return Response(json.dumps(body), status=int(status), content_type="application/problem+json")
+
+
+def register(app: Flask) -> None:
+    """Answer every error of an application with a problem document."""
+
+    @app.errorhandler(DeltaMLError)
+    def domain(error: DeltaMLError) -> Response:
+        status = status_of(error)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning("request failed", status=int(status), error=str(error))
+        field = getattr(error, "field", None)
+        errors = {"errors": [{"field": field, "reason": getattr(error, "reason", str(error))}]} if field else {}
+        return problem(status, str(error), **errors)
+
+    @app.errorhandler(ValidationError)
+    def invalid(error: ValidationError) -> Response:
+        errors = problems_of(error)
+        detail = "; ".join(f"{item['field']}: {item['reason']}" for item in errors)
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> Response:
+        answer = problem(HTTPStatus(error.code or 500), error.description or "")
+        if allowed := getattr(error, "valid_methods", None):
+            answer.headers["Allow"] = ", ".join(sorted(allowed))
+        return answer
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        log.exception("unexpected error")
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "an unexpected error; the service's log has the details")

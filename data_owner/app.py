@@ -1,0 +1,60 @@
+"""Composition root of the data owner: everything is made here and handed to what needs it."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from flask import Flask
+
+from commons.chain.connection import Connection
+from commons.database import Database
+from commons.driver import Driver
+from commons.http import application
+from commons.http.peer import Peers
+from commons.journal import Journal
+from commons.users import api as users_api
+from commons.users.storage import Users
+from data_owner.answering import Answering
+from data_owner.api import datasets, models, registration, trainings
+from data_owner.config import Config
+from data_owner.participation import Participation
+from data_owner.storage import Status, Storage
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def create_app(config: Config) -> Flask:
+    """Make the data owner's application.
+
+    The driver that follows its trainings is at ``app.extensions["driver"]``, not started yet.
+    """
+    config.prepare()
+    scratch = config.data_dir / "scratch"
+    scratch.mkdir(exist_ok=True)
+    database = Database(config.database)
+    database.migrate(MIGRATIONS)
+    chain = Connection(config)
+    storage = Storage(database)
+    users = Users(database)
+    participation = Participation(storage, chain, Peers())
+    answering = Answering(storage, Journal(database), chain)
+
+    def advance(training_id: uuid.UUID) -> None:
+        training = participation.follow(training_id)
+        if training.status == Status.IN_PROGRESS:
+            answering.prepare(training.id)
+        elif training.status in (Status.FINISHED, Status.FAILED):
+            answering.release(training.id)
+
+    driver = Driver(participation.unfinished, advance)
+    app = application.create(__name__)
+    app.register_blueprint(application.health("data_owner", "/helpers/ping"))
+    app.register_blueprint(application.contract(chain))
+    app.register_blueprint(users_api.blueprint(users, chain.address))
+    app.register_blueprint(registration.blueprint(users, participation, config))
+    app.register_blueprint(datasets.blueprint(storage, scratch, config.max_upload_mb * 2**20))
+    app.register_blueprint(models.blueprint(storage, participation))
+    app.register_blueprint(trainings.blueprint(storage, participation, answering, driver.nudge))
+    app.extensions["driver"] = driver
+    return app

@@ -1,0 +1,198 @@
+"""Taking part: from the request, over the acceptance on chain, to the earnings."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import structlog
+
+from commons.chain.connection import Connection
+from commons.chain.marketplace import Role
+from commons.chain.marketplace import Status as ChainStatus
+from commons.errors import Conflict, PeerRefused, PeerUnavailable, VerificationFailed
+from commons.http.peer import Peers
+from commons.learning.local_steps import require_stable
+from commons.learning.statistics import GramStatistics
+from commons.protocol.messages import Order, TrainingRequest
+from data_owner import datasets
+from data_owner import peers as calls
+from data_owner.storage import Dataset, Status, Storage, Training
+
+OVER = {
+    ChainStatus.CANCELLED: "the order was cancelled",
+    ChainStatus.FAILED: "the training failed",
+    ChainStatus.EXPIRED: "the training's deadline passed",
+}
+
+log = structlog.get_logger()
+
+
+class Participation:
+    """The owner's part in the lifecycle of trainings. The chain says where a training stands; this follows it.
+
+    Parameters
+    ----------
+    storage : Storage
+        The owner's tables.
+    chain : Connection
+        The way to the contract, as the owner's account.
+    peers : Peers
+        Connections to the other services.
+    """
+
+    def __init__(self, storage: Storage, chain: Connection, peers: Peers) -> None:
+        self._storage = storage
+        self._chain = chain
+        self._peers = peers
+        self._lock = threading.RLock()  # nobody follows a training while it is being accepted
+
+    def register(self, aggregator_url: str, own_url: str) -> None:
+        """Register the owner's account on chain, once, and the owner at the aggregator."""
+        market = self._chain.marketplace()
+        role = market.role(self._chain.address)
+        if role == Role.NONE:
+            market.register(Role.DATA_OWNER)
+        elif role != Role.DATA_OWNER:
+            raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
+        calls.register(self._peers, aggregator_url, self._chain.address, own_url)
+
+    def offer(self, request: TrainingRequest) -> None:
+        """Take note of a request to take part, after checking it against the chain.
+
+        Raises
+        ------
+        VerificationFailed
+            The chain has no such order, or another one.
+        """
+        market = self._chain.marketplace()
+        on_chain = market.training(request.training)
+        found = {
+            "contract": market.address.lower(),
+            "chain": market.chain_id,
+            "buyer": on_chain.buyer.lower(),
+            "order": on_chain.terms.order_hash.hex(),
+        }
+        claimed = {
+            "contract": request.contract.lower(),
+            "chain": request.chain_id,
+            "buyer": request.buyer.lower(),
+            "order": request.order.digest().hex(),
+        }
+        if on_chain.status == ChainStatus.NONE:
+            raise VerificationFailed(f"training {request.training} is not on chain")
+        if found != claimed:
+            raise VerificationFailed(f"the request claims {claimed}, the chain says {found}")
+        self._storage.offer(
+            Training(
+                id=request.training,
+                status=Status.OFFERED,
+                order=request.order.canonical(),
+                buyer=on_chain.buyer,
+                aggregator=on_chain.aggregator,
+                aggregator_url=request.aggregator_url,
+            )
+        )
+
+    def fitting_dataset(self, order: Order) -> Dataset | None:
+        """Return the newest dataset that has what an order asks for, if there is one."""
+        requirements = order.data_requirements
+        fitting = (d for d in self._storage.datasets() if not datasets.mismatches(d.table, requirements))
+        return next(fitting, None)
+
+    def accept(self, training_id: uuid.UUID) -> Training:
+        """Accept a training: on chain, with the newest dataset that fits.
+
+        Raises
+        ------
+        Conflict
+            It is not on offer (any more), or no dataset fits.
+        DivergingStep
+            Gradient descent with the order's learning rate would diverge on this owner's rows.
+        """
+        with self._lock:
+            return self._accept(training_id)
+
+    def _accept(self, training_id: uuid.UUID) -> Training:
+        training = self._storage.training(training_id)
+        if training.status != Status.OFFERED:
+            raise Conflict(f"training {training_id} is {training.status}: it cannot be accepted (again)")
+        order = training.parsed_order
+        dataset = self.fitting_dataset(order)
+        if dataset is None:
+            raise Conflict(f"training {training_id} is WAITING: {self.what_is_missing(order)}")
+        hyper = order.hyper_parameters
+        require_stable(statistics_for(dataset, order), hyper.learning_rate, hyper.ridge)
+        market = self._chain.marketplace()
+        status = market.training(training_id).status
+        if status != ChainStatus.OPEN:
+            raise Conflict(f"training {training_id} is {status.name} on chain: joining is over")
+        self._storage.claim(training_id, dataset.id)
+        try:
+            market.accept_training(training_id, dataset.rows)
+        finally:
+            training = self.follow(training_id)
+        return training
+
+    def what_is_missing(self, order: Order) -> str:
+        """Say in plain words why no dataset fits an order."""
+        reports = [
+            f"{dataset.name}: {'; '.join(datasets.mismatches(dataset.table, order.data_requirements))}"
+            for dataset in self._storage.datasets()
+        ]
+        return " / ".join(reports) or "upload a dataset with the order's columns"
+
+    def follow(self, training_id: uuid.UUID) -> Training:
+        """Bring a training to where the chain says it stands, and withdraw what it earned."""
+        with self._lock:
+            return self._follow(training_id)
+
+    def _follow(self, training_id: uuid.UUID) -> Training:
+        training = self._storage.training(training_id)
+        status = Status(training.status)
+        if status in (Status.FINISHED, Status.FAILED):
+            return training
+        market = self._chain.marketplace()
+        own = self._chain.address
+        on_chain = market.training(training_id)
+        takes_part = own in {owner.address for owner in on_chain.owners}
+        if on_chain.status in OVER:
+            return self._storage.move(training_id, Status.FAILED, reason=OVER[on_chain.status])
+        if not takes_part:
+            if on_chain.status != ChainStatus.OPEN:
+                reason = "joining was over before this owner had accepted"
+                return self._storage.move(training_id, Status.FAILED, reason=reason)
+            return self._storage.move(training_id, Status.OFFERED) if status == Status.ACCEPTING else training
+        if status == Status.ACCEPTING:
+            training = self._storage.move(training_id, Status.INITIATED)
+            self._announce(training, own)
+        if on_chain.status in (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED):
+            role = "TRAINER" if own in on_chain.trainers else "VALIDATOR"
+            training = self._storage.move(training_id, Status.IN_PROGRESS, role=role)
+        if on_chain.status == ChainStatus.FINISHED:
+            role = "TRAINER" if own in on_chain.trainers else "VALIDATOR"
+            earned = sum(payment.wei for payment in market.payments(training_id) if payment.recipient == own)
+            if market.credit(own) > 0:
+                market.withdraw()
+            training = self._storage.move(training_id, Status.FINISHED, role=role, earned=earned)
+        return training
+
+    def unfinished(self) -> list[uuid.UUID]:
+        """Return the trainings whose place on chain may still change."""
+        open_ = (Status.OFFERED, Status.ACCEPTING, Status.INITIATED, Status.IN_PROGRESS)
+        return [training.id for training in self._storage.trainings(open_)]
+
+    def _announce(self, training: Training, own: str) -> None:
+        try:
+            calls.announce_acceptance(self._peers, training.aggregator_url, training.id, own)
+        except (
+            PeerUnavailable,
+            PeerRefused,
+        ) as error:  # the aggregator reads the chain anyway, a little later
+            log.warning("acceptance not announced", training=str(training.id), error=str(error))
+
+
+def statistics_for(dataset: Dataset, order: Order) -> GramStatistics:
+    """Return a dataset's statistics of the columns of an order, its targets divided by the order's scale."""
+    requirements = order.data_requirements
+    return dataset.table.select(requirements.features.list, requirements.target.name, order.target_scale)

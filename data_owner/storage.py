@@ -1,0 +1,186 @@
+"""The data owner's tables and queries."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ForeignKey, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from commons.database import Base, Database, Decimal, now
+from commons.errors import Conflict, NotFound
+from commons.learning.statistics import TableStatistics
+from commons.protocol.messages import Order
+
+
+class Status(StrEnum):
+    """Where a training request stands. WAITING and READY are OFFERED without and with a dataset that fits."""
+
+    OFFERED = "OFFERED"
+    ACCEPTING = "ACCEPTING"
+    INITIATED = "INITIATED"
+    IN_PROGRESS = "IN_PROGRESS"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.OFFERED: frozenset({Status.ACCEPTING, Status.FAILED}),
+    Status.ACCEPTING: frozenset({Status.OFFERED, Status.INITIATED, Status.FAILED}),
+    Status.INITIATED: frozenset({Status.IN_PROGRESS, Status.FINISHED, Status.FAILED}),
+    Status.IN_PROGRESS: frozenset({Status.FINISHED, Status.FAILED}),
+    Status.FINISHED: frozenset(),
+    Status.FAILED: frozenset(),
+}
+
+
+class Dataset(Base):
+    """A table that was read once: its columns' sums of products, not its rows."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    rows: Mapped[int]
+    statistics: Mapped[bytes]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def table(self) -> TableStatistics:
+        """The statistics, decoded."""
+        return TableStatistics.from_bytes(self.statistics)
+
+
+class Training(Base):
+    """A request to take part in a training, and what became of it."""
+
+    __tablename__ = "trainings"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    order: Mapped[bytes]
+    buyer: Mapped[str]
+    aggregator: Mapped[str]
+    aggregator_url: Mapped[str]
+    dataset_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("datasets.id"), default=None)
+    role: Mapped[str | None] = mapped_column(default=None)
+    reason: Mapped[str | None] = mapped_column(default=None)
+    earned: Mapped[int] = mapped_column(Decimal, default=0)
+    created: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def parsed_order(self) -> Order:
+        """The order, decoded."""
+        return Order.model_validate_json(self.order)
+
+
+class Metric(Base):
+    """An MSE that was opened, in 1e-18 units of the squared scaled target."""
+
+    __tablename__ = "metrics"
+
+    training_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("trainings.id"), primary_key=True)
+    iteration: Mapped[int] = mapped_column(primary_key=True)
+    mse: Mapped[int] = mapped_column(Decimal)
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class Storage:
+    """Queries and changes of the owner's tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_dataset(self, dataset: Dataset) -> None:
+        """Add a dataset."""
+        with self._database.write() as session:
+            session.add(dataset)
+
+    def datasets(self) -> list[Dataset]:
+        """Return every dataset, the newest first."""
+        with self._database.read() as session:
+            return list(session.scalars(select(Dataset).order_by(Dataset.created.desc(), Dataset.id)))
+
+    def dataset(self, dataset_id: uuid.UUID) -> Dataset:
+        """Return a dataset; NotFound if there is none of that id."""
+        with self._database.read() as session:
+            dataset = session.get(Dataset, dataset_id)
+        if dataset is None:
+            raise NotFound(f"there is no dataset {dataset_id}")
+        return dataset
+
+    def delete_dataset(self, dataset_id: uuid.UUID) -> None:
+        """Delete a dataset; NotFound, or Conflict once a training was accepted with it."""
+        with self._database.write() as session:
+            dataset = session.get(Dataset, dataset_id)
+            if dataset is None:
+                raise NotFound(f"there is no dataset {dataset_id}")
+            if session.scalars(select(Training.id).where(Training.dataset_id == dataset_id).limit(1)).first():
+                raise Conflict(f"dataset {dataset_id} is the one that a training was accepted with")
+            session.delete(dataset)
+
+    def offer(self, training: Training) -> None:
+        """Add a training request, unless it is known already."""
+        with self._database.write() as session:
+            if session.get(Training, training.id) is None:
+                session.add(training)
+
+    def training(self, training_id: uuid.UUID) -> Training:
+        """Return a training request; NotFound if there is none of that id."""
+        with self._database.read() as session:
+            training = session.get(Training, training_id)
+        if training is None:
+            raise NotFound(f"there is no training {training_id}")
+        return training
+
+    def trainings(self, statuses: Sequence[Status] = tuple(Status)) -> list[Training]:
+        """Return the training requests in any of these statuses, the newest first."""
+        with self._database.read() as session:
+            query = select(Training).where(Training.status.in_(statuses))
+            return list(session.scalars(query.order_by(Training.created.desc(), Training.id)))
+
+    def move(self, training_id: uuid.UUID, to: Status, **values: Any) -> Training:
+        """Move a training along its lifecycle and set columns with it.
+
+        Raises
+        ------
+        Conflict
+            The lifecycle has no such step from where it is. To where it is already is no step, and allowed.
+        """
+        with self._database.write() as session:
+            training = session.get(Training, training_id)
+            if training is None:
+                raise NotFound(f"there is no training {training_id}")
+            if to != training.status:
+                if to not in TRANSITIONS[Status(training.status)]:
+                    raise Conflict(f"training {training_id} is {training.status}: it cannot become {to}")
+                training.status = to
+            for name, value in values.items():
+                setattr(training, name, value)
+        return training
+
+    def claim(self, training_id: uuid.UUID, dataset_id: uuid.UUID) -> None:
+        """Begin to accept a training with a dataset; Conflict unless it is on offer."""
+        with self._database.write() as session:
+            training = session.get(Training, training_id)
+            if training is None:
+                raise NotFound(f"there is no training {training_id}")
+            if training.status != Status.OFFERED:
+                raise Conflict(f"training {training_id} is {training.status}: it cannot be accepted (again)")
+            training.status = Status.ACCEPTING
+            training.dataset_id = dataset_id
+
+    def add_metric(self, training_id: uuid.UUID, iteration: int, mse: int) -> None:
+        """Record an MSE; a later one of the same iteration replaces it."""
+        with self._database.write() as session:
+            session.merge(Metric(training_id=training_id, iteration=iteration, mse=mse))
+
+    def metrics(self, training_id: uuid.UUID) -> list[Metric]:
+        """Return the MSEs of a training by iteration."""
+        with self._database.read() as session:
+            query = select(Metric).where(Metric.training_id == training_id).order_by(Metric.iteration)
+            return list(session.scalars(query))

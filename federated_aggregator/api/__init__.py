@@ -1,0 +1,1 @@
+"""The aggregator's JSON routes, by resource."""

@@ -1,0 +1,97 @@
+"""Routes of trainings."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from commons.chain.connection import Connection
+from commons.http import bodies
+from commons.learning.contributions import UNIT, shares
+from commons.protocol.messages import Acceptance, Acknowledgement, TrainingRequest
+from federated_aggregator.orchestration import Orchestration
+from federated_aggregator.storage import Storage, Training
+
+
+def blueprint(
+    storage: Storage, orchestration: Orchestration, chain: Connection, nudge: Callable[[uuid.UUID], None]
+) -> Blueprint:
+    """Make the routes."""
+    routes = Blueprint("models", __name__)
+
+    @routes.post("/model")
+    def take_order() -> ResponseReturnValue:
+        content = bodies.read(TrainingRequest)
+        orchestration.take_order(content)
+        storage.add_phases(content.training, {"joining": (0.0, len(request.get_data()))})
+        nudge(content.training)
+        return bodies.message(Acknowledgement())
+
+    @routes.post("/model/<uuid:training_id>/accept")
+    def accepted(training_id: uuid.UUID) -> ResponseReturnValue:
+        content = bodies.read_about(Acceptance, training_id)
+        storage.training(training_id)
+        storage.add_phases(training_id, {"joining": (0.0, len(request.get_data()))})
+        nudge(content.training)
+        return bodies.message(Acknowledgement())
+
+    @routes.get("/model")
+    def list_all() -> ResponseReturnValue:
+        return jsonify({"models": [_summary(training) for training in storage.trainings()]})
+
+    @routes.get("/model/<uuid:training_id>")
+    def show(training_id: uuid.UUID) -> ResponseReturnValue:
+        training = storage.training(training_id)
+        on_chain = chain.marketplace().training(training_id)
+        phases = storage.phases(training_id)
+        return jsonify(
+            {
+                **_summary(training),
+                "roles": {"trainers": on_chain.trainers, "validators": on_chain.validators},
+                "phases": [{"name": p.name, "seconds": p.seconds, "bytes": p.bytes} for p in phases],
+                "reason": training.reason,
+            }
+        )
+
+    @routes.get("/contributions/<uuid:training_id>")
+    def contributions(training_id: uuid.UUID) -> ResponseReturnValue:
+        training = storage.training(training_id)
+        trainers = chain.marketplace().training(training_id).trainers
+        outcome = training.outcome or {"contributions": [], "partial_mses": []}
+        values = [int(value) for value in outcome["contributions"]]
+        scale = training.parsed_request.order.target_scale**2 / UNIT
+        return jsonify(
+            {
+                "id": str(training_id),
+                "contributions": [
+                    {
+                        "data_owner": address,
+                        "contribution": value * scale,
+                        "share": share / UNIT,
+                        "partial_MSE": int(partial) * scale,
+                    }
+                    for address, value, share, partial in zip(
+                        trainers, values, shares(values), outcome["partial_mses"], strict=False
+                    )
+                ],
+            }
+        )
+
+    return routes
+
+
+def _summary(training: Training) -> dict[str, Any]:
+    order = training.parsed_request.order
+    return {
+        "id": str(training.id),
+        "status": training.status,
+        "type": order.model_type,
+        "iteration": (training.outcome or {}).get("iterations", training.iteration),
+        "iterations": order.hyper_parameters.iterations,
+        "creation_date": training.created.isoformat(),
+        "updated_date": training.updated.isoformat(),
+    }

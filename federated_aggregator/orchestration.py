@@ -1,0 +1,268 @@
+"""Trainings from the order to the payment: the chain says where each stands, this does what is next."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+import structlog
+
+from commons.chain.connection import Connection
+from commons.chain.marketplace import Marketplace, Result, Role
+from commons.chain.marketplace import Status as ChainStatus
+from commons.chain.marketplace import Training as OnChain
+from commons.crypto.packing import FRACTION_BITS
+from commons.crypto.paillier import InvalidOpening, PublicKey, UniformRandomisers
+from commons.errors import Conflict, InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
+from commons.learning.local_steps import relative_weights
+from commons.protocol.evaluation import Diverged
+from commons.protocol.messages import Delivery, Notice, TrainingRequest
+from commons.protocol.outcome import Outcome, averaged_model
+from federated_aggregator.course import Course, Meter, TooFewAnswered
+from federated_aggregator.evaluations import Evaluations
+from federated_aggregator.peers import Buyer, Owners
+from federated_aggregator.recorder import Recorder
+from federated_aggregator.rounds import Sum
+from federated_aggregator.storage import Status, Storage, Training
+from federated_aggregator.training import Training as TrainingRun
+
+OVER = {
+    ChainStatus.CANCELLED: (Status.CANCELLED, "joining ended without enough data owners"),
+    ChainStatus.FAILED: (Status.FAILED, "the training was aborted"),
+    ChainStatus.EXPIRED: (Status.FAILED, "the training's deadline passed"),
+}
+
+FATAL = (TooFewAnswered, Diverged, InvalidOpening, VerificationFailed, PeerRefused, InvalidInput)
+"""What ends a training: trying again would not help."""
+
+NO_TRANSCRIPT = bytes(32)
+
+log = structlog.get_logger()
+
+
+class Orchestration:
+    """The aggregator's part in the lifecycle of trainings.
+
+    Parameters
+    ----------
+    storage : Storage
+        The aggregator's tables.
+    run : TrainingRun
+        Trains.
+    recorder : Recorder
+        Puts metrics on chain.
+    evaluations : Evaluations
+        Has what unmasks the delivered model.
+    owners, buyer
+        Calls to the others.
+    chain : Connection
+        The way to the contract, as the aggregator's account.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        run: TrainingRun,
+        recorder: Recorder,
+        evaluations: Evaluations,
+        owners: Owners,
+        buyer: Buyer,
+        chain: Connection,
+    ) -> None:
+        self._storage = storage
+        self._run = run
+        self._recorder = recorder
+        self._evaluations = evaluations
+        self._owners = owners
+        self._buyer = buyer
+        self._chain = chain
+
+    def register(self) -> None:
+        """Register the aggregator's account on chain, once."""
+        market = self._chain.marketplace()
+        role = market.role(self._chain.address)
+        if role == Role.NONE:
+            market.register(Role.FEDERATED_AGGREGATOR)
+        elif role != Role.FEDERATED_AGGREGATOR:
+            raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
+
+    def take_order(self, request: TrainingRequest) -> None:
+        """Take note of a paid order, after checking it against the chain.
+
+        Raises
+        ------
+        VerificationFailed
+            The chain has no such order, or another one, or one for another aggregator.
+        """
+        market = self._chain.marketplace()
+        on_chain = market.training(request.training)
+        if on_chain.status == ChainStatus.NONE:
+            raise VerificationFailed(f"training {request.training} is not on chain")
+        found = (on_chain.buyer, on_chain.aggregator, on_chain.terms.order_hash.hex(), market.address, market.chain_id)
+        claimed = (
+            request.buyer,
+            self._chain.address,
+            request.order.digest().hex(),
+            request.contract,
+            request.chain_id,
+        )
+        if found != claimed:
+            raise VerificationFailed(f"the order claims {claimed}, the chain says {found}")
+        key_bits = request.order.hyper_parameters.key_bits
+        PublicKey.from_modulus(int(request.order.modulus, 16), key_bits)
+        self._storage.add(Training(id=request.training, status=Status.INITIATED, request=request.pack()))
+
+    def unfinished(self) -> list[uuid.UUID]:
+        """Return the trainings that may have something to do."""
+        return [training.id for training in self._storage.trainings((Status.INITIATED, Status.IN_PROGRESS))]
+
+    def advance(self, training_id: uuid.UUID) -> None:
+        """Do what is next for one training."""
+        market = self._chain.marketplace()
+        on_chain = market.training(training_id)
+        if on_chain.status == ChainStatus.OPEN:
+            self._offer(training_id)
+            self._close(market, market.training(training_id))
+            on_chain = market.training(training_id)
+        if on_chain.status == ChainStatus.CLOSED:
+            if on_chain.startable:
+                market.start_training(training_id)
+            else:
+                market.close_joining(training_id)
+            on_chain = market.training(training_id)
+        if on_chain.status == ChainStatus.TRAINING:
+            self._train(market, on_chain)
+            on_chain = market.training(training_id)
+        if on_chain.status in (ChainStatus.REPORTED, ChainStatus.FINISHED):
+            self._deliver(training_id)
+        if on_chain.status == ChainStatus.REPORTED and market.now() > on_chain.deadline:
+            market.finalize(training_id)
+            on_chain = market.training(training_id)
+        if on_chain.status == ChainStatus.FINISHED:
+            self._withdraw(market)
+            self._storage.move(training_id, Status.FINISHED)
+            self._tell(on_chain, None)
+        if on_chain.status in OVER:
+            status, reason = OVER[on_chain.status]
+            known = self._storage.training(training_id).reason
+            self._storage.move(training_id, status, reason=known or reason)
+            self._tell(on_chain, known or reason)
+
+    def _offer(self, training_id: uuid.UUID) -> None:
+        told = self._storage.offered(training_id)
+        request = self._storage.training(training_id).parsed_request
+        for owner in self._storage.data_owners():
+            if owner.address in told:
+                continue
+            try:
+                self._owners.offer(owner.url, request)
+            except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
+                log.warning("owner not asked", owner=owner.url, training=str(training_id), error=str(error))
+                continue
+            self._storage.add_offer(training_id, owner.address)
+
+    def _close(self, market: Marketplace, on_chain: OnChain) -> None:
+        terms = on_chain.terms
+        late = market.now() > terms.join_deadline
+        if len(on_chain.owners) >= (terms.minimum_owners if late else terms.wanted_owners):
+            market.close_joining(on_chain.id)
+        elif late:
+            market.cancel(on_chain.id)
+
+    def _train(self, market: Marketplace, on_chain: OnChain) -> None:
+        if market.now() > on_chain.terms.training_deadline:
+            market.expire(on_chain.id)
+            return
+        self._storage.move(on_chain.id, Status.IN_PROGRESS)
+        course = self._course(on_chain)
+        self._recorder.announce(course)
+        try:
+            outcome, trained = self._run.run(course)
+            self._recorder.record(course)
+            self._report(market, course, outcome, trained)
+        except FATAL as error:
+            reason = f"{type(error).__name__}: {error}"[:500]
+            log.error("training aborted", training=str(on_chain.id), reason=reason)
+            self._storage.move(on_chain.id, reason=reason)
+            market.abort_training(on_chain.id, reason)
+        finally:
+            course.close()
+
+    def _course(self, on_chain: OnChain) -> Course:
+        request = self._storage.training(on_chain.id).parsed_request
+        order = request.order
+        key = PublicKey.from_modulus(int(order.modulus, 16), order.hyper_parameters.key_bits)
+        urls = {owner.address: owner.url for owner in self._storage.data_owners()}
+        trainers = on_chain.owners[: on_chain.trainer_count]
+        validators = on_chain.owners[on_chain.trainer_count :]
+        return Course(
+            id=on_chain.id,
+            order=order,
+            key=key,
+            randomisers=UniformRandomisers(key),
+            buyer_url=request.buyer_url,
+            trainer_urls={i: urls[owner.address] for i, owner in enumerate(trainers) if owner.address in urls},
+            weights=relative_weights([owner.rows for owner in trainers], order.hyper_parameters.weighting),
+            validator_urls={i: urls[owner.address] for i, owner in enumerate(validators) if owner.address in urls},
+            validator_rows=[owner.rows for owner in validators],
+        )
+
+    def _report(self, market: Marketplace, course: Course, outcome: Outcome, trained: Sum) -> None:
+        contributors, models = self._run.local_models(course)
+        if outcome.model == "trained":
+            place, factor, ciphertexts = 0, sum(course.weights[i] for i in trained.trainers), trained.ciphertexts
+        else:
+            weights = [course.weights[i] for i in contributors]
+            place, factor, ciphertexts = 1, sum(weights), averaged_model(models, weights, course.key)
+        self._storage.move(
+            course.id,
+            outcome={
+                "model": outcome.model,
+                "place": place,
+                "divisor": str(factor << FRACTION_BITS),
+                "iterations": outcome.iterations,
+                "contributions": [str(value) for value in outcome.contributions],
+                "partial_mses": [str(value) for value in outcome.partial_mses],
+            },
+        )
+        result = Result(
+            iterations=outcome.iterations,
+            initial_mse=outcome.initial_mse,
+            final_mse=outcome.final_mse,
+            partial_mses=outcome.partial_mses,
+            contributions=outcome.contributions,
+            trainers_answered=outcome.trainers_answered,
+            validators_answered=outcome.validators_answered,
+            transcript_root=NO_TRANSCRIPT,
+            model_hash=hashlib.sha256(course.key.encode(ciphertexts)).digest(),
+        )
+        market.report_result(course.id, result)
+
+    def _deliver(self, training_id: uuid.UUID) -> None:
+        training = self._storage.training(training_id)
+        if training.delivered or training.outcome is None:
+            return
+        outcome = training.outcome
+        request = training.parsed_request
+        quotients = self._evaluations.delivery(
+            training_id, outcome["iterations"], outcome["place"], request.order.length, int(outcome["divisor"])
+        )
+        delivery = Delivery(
+            training=training_id, model=outcome["model"], quotients=tuple(f"{value:x}" for value in quotients)
+        )
+        meter = Meter()
+        with meter.phase("settlement") as count:
+            self._buyer.deliver(request.buyer_url, delivery, count)
+        self._storage.add_phases(training_id, meter.take())
+        self._storage.move(training_id, delivered=True)
+
+    def _tell(self, on_chain: OnChain, reason: str | None) -> None:
+        self._buyer.tell(self._storage.training(on_chain.id).parsed_request.buyer_url, on_chain.id)
+        urls = {owner.address: owner.url for owner in self._storage.data_owners()}
+        for owner in on_chain.owners:
+            if owner.address in urls:
+                self._owners.tell(urls[owner.address], Notice(training=on_chain.id, reason=reason))
+
+    def _withdraw(self, market: Marketplace) -> None:
+        if market.credit(self._chain.address) > 0:
+            market.withdraw()

@@ -1,0 +1,140 @@
+"""A training from the zero model to its outcome: rounds, evaluations, contributions.
+
+Every step is saved under its name before it is acted on, so running this again after a crash repeats what was
+decided and goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gmpy2 import mpz
+
+from commons.protocol.messages import EvaluationKind
+from commons.protocol.outcome import Outcome, settle, settlement_vectors
+from federated_aggregator.course import Course
+from federated_aggregator.evaluations import Evaluations
+from federated_aggregator.rounds import Rounds, Sum
+from federated_aggregator.storage import Storage
+
+Reporter = Callable[[Course], None]
+
+
+class Training:
+    """Runs one training after the other's chain state says that it has started.
+
+    Parameters
+    ----------
+    storage : Storage
+        How far trainings have come.
+    rounds, evaluations
+        The exchanges with trainers, validators and the buyer.
+    report : callable
+        Told when a training has a new metric.
+    """
+
+    def __init__(self, storage: Storage, rounds: Rounds, evaluations: Evaluations, report: Reporter) -> None:
+        self._storage = storage
+        self._rounds = rounds
+        self._evaluations = evaluations
+        self._report = report
+
+    def run(self, course: Course) -> tuple[Outcome, Sum]:
+        """Train until the order says stop, and settle.
+
+        Returns
+        -------
+        outcome : Outcome
+            What the training came to.
+        trained : Sum
+            The last round's sum: the trained model, encrypted, times its factor.
+
+        Raises
+        ------
+        TooFewAnswered, Diverged, InvalidOpening, PeerRefused, VerificationFailed
+            The training cannot go on.
+        PeerUnavailable
+            It can, later.
+        """
+        self._start(course)
+        hyper = course.order.hyper_parameters
+        state = self._storage.training(course.id)
+        iteration, model = state.iteration, state.model
+        while True:
+            total = self._rounds.collect(course, iteration, model)
+            iteration += 1
+            if iteration == hyper.iterations:
+                break
+            if iteration % hyper.evaluation_interval == 0:
+                self._evaluate(course, iteration, total)
+                if self._converged(course, iteration):
+                    break
+            model = self._rounds.refresh(course, iteration - 1, total)
+            self._storage.complete_round(course.id, iteration, model, course.meter.take())
+        outcome = self._settle(course, iteration, total)
+        self._storage.add_phases(course.id, course.meter.take())
+        return outcome, total
+
+    def local_models(self, course: Course) -> tuple[tuple[int, ...], list[list[mpz]]]:
+        """Return who sent a local model, and those models, encrypted."""
+        return self._rounds.local_models(course)
+
+    def _start(self, course: Course) -> None:
+        if self._storage.training(course.id).validators is None:
+            everybody = range(len(course.validator_rows))
+            mse, validators = self._evaluations.zero(course, 0, everybody, all_of_them=False)
+            self._storage.move(course.id, validators=list(validators))
+            self._record(course, 0, mse)
+
+    def _evaluate(self, course: Course, iteration: int, total: Sum) -> None:
+        mses, _ = self._score(course, "iteration", iteration, [total.ciphertexts], total.trainers, ())
+        self._record(course, iteration, mses[0])
+
+    def _settle(self, course: Course, iteration: int, total: Sum) -> Outcome:
+        contributors, models = self._rounds.local_models(course)
+        with course.meter.phase("contributions"):
+            weights = [course.weights[place] for place in contributors]
+            vectors = settlement_vectors(total.ciphertexts, models, weights, course.key)
+        measured, validators = self._score(course, "settlement", iteration, vectors, total.trainers, contributors)
+        self._record(course, iteration, measured[0])
+        zero, scored = self._evaluations.zero(course, 0, validators, all_of_them=False)
+        if scored != validators:  # one was lost on the way: the zero model once more, by those who remain
+            zero, _ = self._evaluations.zero(course, 1, validators, all_of_them=True)
+        rounds = [self._rounds.collect(course, round_, b"").trainers for round_ in range(iteration)]
+        return settle(
+            course.id,
+            zero,
+            measured,
+            course.weights,
+            rounds,
+            contributors,
+            len(course.validator_rows),
+            validators,
+        )
+
+    def _score(
+        self,
+        course: Course,
+        kind: EvaluationKind,
+        iteration: int,
+        vectors: list[list[mpz]],
+        trainers: tuple[int, ...],
+        contributors: tuple[int, ...],
+    ) -> tuple[list[int], tuple[int, ...]]:
+        remaining = self._storage.training(course.id).validators
+        assert remaining is not None
+        mses, validators = self._evaluations.models(
+            course, kind, iteration, vectors, trainers, contributors, remaining
+        )
+        if list(validators) != remaining:
+            self._storage.move(course.id, validators=list(validators))
+        return mses, validators
+
+    def _converged(self, course: Course, iteration: int) -> bool:
+        tolerance = course.order.hyper_parameters.tolerance
+        *_, before, last = [m.mse for m in self._storage.metrics(course.id) if m.iteration <= iteration]
+        return abs(before - last) < tolerance * before
+
+    def _record(self, course: Course, iteration: int, mse: int) -> None:
+        self._storage.add_metric(course.id, iteration, mse)
+        self._report(course)

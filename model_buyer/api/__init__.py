@@ -1,0 +1,1 @@
+"""The model buyer's JSON routes, by resource."""

@@ -1,0 +1,163 @@
+"""Routes of orders and models, for users."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+from pydantic import Field, StrictInt, model_validator
+
+from commons.errors import InvalidInput
+from commons.http import bodies
+from commons.learning.contributions import UNIT
+from commons.protocol.messages import (
+    Body,
+    DataRequirements,
+    HyperParameters,
+    ModelType,
+    Name,
+    Participants,
+    Real,
+)
+from commons.users.storage import Users
+from model_buyer.ordering import NewOrder, Ordering, Periods
+from model_buyer.storage import Model, Storage
+
+WEI_PER_UNIT = {"wei": 1, "gwei": 10**9, "ether": 10**18}
+DAY_S = 24 * 60 * 60
+
+
+class Payment(Body):
+    """An amount of money."""
+
+    unit: Literal["ether", "gwei", "wei"] = "ether"
+    value: Annotated[Decimal, Field(gt=0, le=10**27, allow_inf_nan=False)]
+
+    @property
+    def wei(self) -> int:
+        """The amount in wei; InvalidInput if it is no whole number of them."""
+        wei = self.value * WEI_PER_UNIT[self.unit]
+        if wei != int(wei):
+            raise InvalidInput("is no whole number of wei", "payments_requirements.pay_for_model.value")
+        return int(wei)
+
+
+class PaymentsRequirements(Body):
+    """What the buyer pays."""
+
+    pay_for_model: Payment
+
+
+class Terms(Body):
+    """How long the phases may take, and the part of the trainers' money that is paid whatever the improvement."""
+
+    join_seconds: Annotated[StrictInt, Field(ge=1, le=30 * DAY_S)] = DAY_S
+    training_seconds: Annotated[StrictInt, Field(ge=1, le=30 * DAY_S)] = DAY_S
+    review_seconds: Annotated[StrictInt, Field(ge=1, le=30 * DAY_S)] = 60 * 60
+    fixed_share: Annotated[Real, Field(ge=0, le=1)] = 0.1
+
+
+class OrderFields(Body):
+    """An order, as a user sends it."""
+
+    model_type: ModelType
+    name: Name
+    user_id: uuid.UUID
+    payments_requirements: PaymentsRequirements
+    data_requirements: DataRequirements
+    hyper_parameters: HyperParameters = HyperParameters()
+    participants: Participants = Participants()
+    terms: Terms = Terms()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_type(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("model_type", "LINEAR_REGRESSION") != "LINEAR_REGRESSION":
+            raise ValueError(f"model_type {values['model_type']!r} is unknown: LINEAR_REGRESSION is the one there is")
+        return values
+
+
+def blueprint(storage: Storage, users: Users, ordering: Ordering) -> Blueprint:
+    """Make the routes."""
+    routes = Blueprint("models", __name__, url_prefix="/models")
+
+    @routes.post("")
+    def order() -> ResponseReturnValue:
+        fields = bodies.read(OrderFields)
+        users.get(fields.user_id)
+        model = ordering.order(
+            NewOrder(
+                user_id=fields.user_id,
+                name=fields.name,
+                model_type=fields.model_type,
+                payment=fields.payments_requirements.pay_for_model.wei,
+                data_requirements=fields.data_requirements,
+                hyper_parameters=fields.hyper_parameters,
+                participants=fields.participants,
+                periods=Periods(
+                    join_seconds=fields.terms.join_seconds,
+                    training_seconds=fields.terms.training_seconds,
+                    review_seconds=fields.terms.review_seconds,
+                    fixed_share=round(Decimal(repr(fields.terms.fixed_share)) * UNIT),
+                ),
+            )
+        )
+        return jsonify(_document(storage, model)), HTTPStatus.CREATED
+
+    @routes.get("")
+    def list_all() -> ResponseReturnValue:
+        return jsonify({"models": [_summary(model) for model in storage.models()]})
+
+    @routes.get("/<uuid:model_id>")
+    def show(model_id: uuid.UUID) -> ResponseReturnValue:
+        return jsonify(_document(storage, storage.model(model_id)))
+
+    return routes
+
+
+def _summary(model: Model) -> dict[str, Any]:
+    return {
+        "id": str(model.id),
+        "status": "INITIATED" if model.status == "PAYING" else model.status,
+        "type": model.parsed_order.model_type,
+        "name": model.name,
+        "creation_date": model.created.isoformat(),
+        "updated_date": model.updated.isoformat(),
+        "user_id": str(model.user_id),
+        "reason": model.reason,
+    }
+
+
+def _document(storage: Storage, model: Model) -> dict[str, Any]:
+    scale = model.parsed_order.target_scale**2 / UNIT
+    metrics = storage.metrics(model.id)
+    outcome = model.outcome or {}
+    paid = model.payments or {}
+    first = outcome.get("initial_mse", metrics[0].mse * scale if metrics else None)
+    last = outcome.get("mse", metrics[-1].mse * scale if metrics else None)
+    return {
+        "model": {**_summary(model), "weights": model.weights},
+        "metrics": {
+            "initial_mse": first,
+            "mse": last,
+            "trained_mse": outcome.get("trained_mse"),
+            "averaged_mse": outcome.get("averaged_mse"),
+            "delivered_model": outcome.get("model"),
+            "partial_MSEs": [
+                {**trainer, "payment": paid.get(trainer["data_owner"], "0")} for trainer in outcome.get("trainers", [])
+            ],
+            "iterations": outcome.get("iterations", metrics[-1].iteration if metrics else 0),
+            "improvement": max(0.0, (first - last) / first) if first else 0.0,
+            "mse_history": [
+                {"time": metric.created.isoformat(), "iteration": metric.iteration, "mse": metric.mse * scale}
+                for metric in metrics
+            ],
+            "payments": paid,
+            "initial_payment": str(model.payment),
+            "spent": str(model.spent),
+        },
+    }

@@ -1,0 +1,64 @@
+"""Composition root of the model buyer: everything is made here and handed to what needs it."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+from flask import Flask
+
+from commons.chain.connection import Connection
+from commons.database import Database
+from commons.driver import Driver
+from commons.http import application
+from commons.http.peer import Peers
+from commons.journal import Journal
+from commons.users import api as users_api
+from commons.users.storage import Users
+from model_buyer.answering import Answering
+from model_buyer.api import models, trainings
+from model_buyer.config import Config
+from model_buyer.ordering import Ordering
+from model_buyer.settlement import Settlement
+from model_buyer.storage import Status, Storage
+from model_buyer.vault import Vault
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def create_app(config: Config) -> Flask:
+    """Make the model buyer's application.
+
+    The driver that follows its orders is at ``app.extensions["driver"]``, not started yet.
+    """
+    config.prepare()
+    database = Database(config.database)
+    database.migrate(MIGRATIONS)
+    chain = Connection(config)
+    storage = Storage(database)
+    users = Users(database)
+    vault = Vault(config.data_dir / "secret.key")
+    journal = Journal(database)
+    ordering = Ordering(
+        storage, vault, chain, Peers(), config.aggregator_url, config.public_url, config.arbiter_address
+    )
+    answering = Answering(storage, vault, journal, chain)
+    settlement = Settlement(storage, journal, answering, chain)
+
+    def advance(model_id: uuid.UUID) -> None:
+        model = ordering.follow(model_id)
+        if model.status == Status.IN_PROGRESS:
+            settlement.confirm(model)
+            model = ordering.follow(model_id)
+        if model.status in (Status.FINISHED, Status.FAILED, Status.CANCELLED):
+            answering.release(model_id)
+
+    driver = Driver(ordering.unfinished, advance)
+    app = application.create(__name__)
+    app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
+    app.register_blueprint(application.contract(chain))
+    app.register_blueprint(users_api.blueprint(users, chain.address))
+    app.register_blueprint(models.blueprint(storage, users, ordering))
+    app.register_blueprint(trainings.blueprint(answering, settlement, driver.nudge))
+    app.extensions["driver"] = driver
+    return app

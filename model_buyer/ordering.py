@@ -1,0 +1,259 @@
+"""Ordering a training: check, save, pay, announce; then follow the chain until everyone is paid."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import asdict, dataclass
+
+import structlog
+
+from commons.chain.connection import Connection
+from commons.chain.marketplace import (
+    InsufficientFunds,
+    Marketplace,
+    PaymentKind,
+    Reverted,
+    Role,
+    Terms,
+)
+from commons.chain.marketplace import Status as ChainStatus
+from commons.crypto.paillier import PrivateKey
+from commons.errors import Conflict, PeerRefused, PeerUnavailable, VerificationFailed
+from commons.http.peer import Peers
+from commons.protocol.messages import (
+    DataRequirements,
+    HyperParameters,
+    ModelType,
+    Order,
+    Participants,
+    TrainingRequest,
+)
+from model_buyer import peers as calls
+from model_buyer.storage import Model, Status, Storage
+from model_buyer.vault import Vault
+
+SHARE_UNIT = 10**18
+
+OVER = {
+    ChainStatus.CANCELLED: (
+        Status.CANCELLED,
+        "joining ended without enough data owners; the payment is refunded",
+    ),
+    ChainStatus.FAILED: (Status.FAILED, "the training failed; the payment is refunded"),
+    ChainStatus.EXPIRED: (Status.FAILED, "the training's deadline passed; the payment is refunded"),
+}
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Periods:
+    """How long the phases of a training may take, in seconds, and the trainers' fixed share (1e-18 units)."""
+
+    join_seconds: int
+    training_seconds: int
+    review_seconds: int
+    fixed_share: int
+
+
+@dataclass(frozen=True)
+class NewOrder:
+    """What a user orders. ``payment`` is in wei."""
+
+    user_id: uuid.UUID
+    name: str
+    model_type: ModelType
+    payment: int
+    data_requirements: DataRequirements
+    hyper_parameters: HyperParameters
+    participants: Participants
+    periods: Periods
+
+
+class Ordering:
+    """The buyer's part in the lifecycle of trainings.
+
+    Parameters
+    ----------
+    storage, vault
+        The buyer's tables, and what seals private keys in them.
+    chain : Connection
+        The way to the contract, as the buyer's account.
+    peers : Peers
+        Connections to the other services.
+    aggregator_url, own_url, arbiter : str
+        Who runs the training, how it reaches this service, and who decides disputes.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        vault: Vault,
+        chain: Connection,
+        peers: Peers,
+        aggregator_url: str,
+        own_url: str,
+        arbiter: str,
+    ) -> None:
+        self._storage = storage
+        self._vault = vault
+        self._chain = chain
+        self._peers = peers
+        self._aggregator_url = aggregator_url
+        self._own_url = own_url
+        self._arbiter = arbiter
+        self._lock = threading.RLock()  # an order is not followed while it is being paid for
+
+    def order(self, new: NewOrder) -> Model:
+        """Order and pay. Nothing is paid unless the aggregator answers and the money is there.
+
+        Raises
+        ------
+        PeerUnavailable
+            The aggregator or the chain does not answer.
+        InsufficientFunds
+            The service's account cannot pay.
+        Conflict
+            The account has another role, or the aggregator works on another contract.
+        """
+        market = self._chain.marketplace()
+        self._require_same_contract(market)
+        if market.balance(self._chain.address) < new.payment:
+            raise InsufficientFunds(self._chain.address, new.payment)
+        self._register(market)
+        key = PrivateKey.generate(new.hyper_parameters.key_bits)
+        order = Order(
+            model_type=new.model_type,
+            data_requirements=new.data_requirements,
+            hyper_parameters=new.hyper_parameters,
+            participants=new.participants,
+            modulus=f"{int(key.public_key.n):x}",
+        )
+        model = Model(
+            id=uuid.uuid4(),
+            user_id=new.user_id,
+            name=new.name,
+            status=Status.PAYING,
+            order=order.canonical(),
+            sealed_key=self._vault.seal(key.to_bytes()),
+            payment=new.payment,
+            terms=asdict(new.periods),
+        )
+        with self._lock:
+            self._storage.add(model)
+            return self._announce(self._pay(model))
+
+    def follow(self, model_id: uuid.UUID) -> Model:
+        """Bring an order to where the chain says it stands; pay or announce what was interrupted."""
+        with self._lock:
+            return self._follow(model_id)
+
+    def _follow(self, model_id: uuid.UUID) -> Model:
+        model = self._storage.model(model_id)
+        if model.status == Status.PAYING:
+            model = self._pay(model)
+        if model.status == Status.INITIATED and not model.announced:
+            model = self._announce(model)
+        if model.status not in (Status.INITIATED, Status.IN_PROGRESS):
+            return model
+        market = self._chain.marketplace()
+        status = market.training(model_id).status
+        if status in OVER:
+            to, reason = OVER[status]
+            self._withdraw(market)
+            return self._storage.move(model_id, to, reason=reason)
+        if status in (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED):
+            return self._storage.move(model_id, Status.IN_PROGRESS)
+        if status == ChainStatus.FINISHED:
+            return self._finish(market, model)
+        return model
+
+    def unfinished(self) -> list[uuid.UUID]:
+        """Return the orders whose place on chain may still change."""
+        open_ = (Status.PAYING, Status.INITIATED, Status.IN_PROGRESS)
+        return [model.id for model in self._storage.models(open_)]
+
+    def _require_same_contract(self, market: Marketplace) -> None:
+        found = calls.describe(self._peers, self._aggregator_url)
+        if (found.contract.lower(), found.chain_id) != (market.address.lower(), market.chain_id):
+            raise Conflict(
+                f"the aggregator works on contract {found.contract} of chain {found.chain_id},"
+                f" this service on {market.address} of chain {market.chain_id}"
+            )
+
+    def _register(self, market: Marketplace) -> None:
+        role = market.role(self._chain.address)
+        if role == Role.NONE:
+            market.register(Role.MODEL_BUYER)
+        elif role != Role.MODEL_BUYER:
+            raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
+
+    def _pay(self, model: Model) -> Model:
+        market = self._chain.marketplace()
+        if market.training(model.id).status == ChainStatus.NONE:
+            periods = Periods(**model.terms)
+            order = model.parsed_order
+            joined_by = market.now() + periods.join_seconds
+            try:
+                market.new_model(
+                    model.id,
+                    order.model_type,
+                    calls.describe(self._peers, self._aggregator_url).account,
+                    Terms(
+                        wanted_owners=order.participants.wanted,
+                        minimum_owners=order.participants.minimum,
+                        join_deadline=joined_by,
+                        training_deadline=joined_by + periods.training_seconds,
+                        review_period=periods.review_seconds,
+                        fixed_share=periods.fixed_share,
+                        validator_share=round(order.participants.validator_share * SHARE_UNIT),
+                        arbiter=self._arbiter,
+                        order_hash=order.digest(),
+                    ),
+                    model.payment,
+                )
+            except (Reverted, InsufficientFunds) as error:
+                self._storage.move(model.id, Status.FAILED, reason=str(error))
+                raise
+        return self._storage.move(model.id, Status.INITIATED)
+
+    def _announce(self, model: Model) -> Model:
+        market = self._chain.marketplace()
+        request = TrainingRequest(
+            training=model.id,
+            chain_id=market.chain_id,
+            contract=market.address,
+            buyer=self._chain.address,
+            buyer_url=self._own_url,
+            aggregator_url=self._aggregator_url,
+            order=model.parsed_order,
+        )
+        try:
+            calls.announce(self._peers, self._aggregator_url, request)
+        except (PeerUnavailable, PeerRefused) as error:  # paid for already: the driver tries again
+            log.warning("order not announced yet", training=str(model.id), error=str(error))
+            return model
+        return self._storage.move(model.id, announced=True)
+
+    def _finish(self, market: Marketplace, model: Model) -> Model:
+        if model.weights is None:
+            raise VerificationFailed(f"training {model.id} is settled on chain, but its model was not delivered")
+        paid: dict[str, int] = {}
+        returned = 0
+        for payment in market.payments(model.id):
+            if payment.kind == PaymentKind.BUYER_RETURN:
+                returned += payment.wei
+            else:
+                paid[payment.recipient] = paid.get(payment.recipient, 0) + payment.wei
+        self._withdraw(market)
+        return self._storage.move(
+            model.id,
+            Status.FINISHED,
+            spent=model.payment - returned,
+            payments={address: str(wei) for address, wei in paid.items()},
+        )
+
+    def _withdraw(self, market: Marketplace) -> None:
+        if market.credit(self._chain.address) > 0:
+            market.withdraw()

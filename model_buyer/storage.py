@@ -1,0 +1,137 @@
+"""The model buyer's tables and queries."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ForeignKey, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from commons.database import Base, Database, Decimal, now
+from commons.errors import Conflict, NotFound
+from commons.protocol.messages import Order
+
+
+class Status(StrEnum):
+    """Where an order stands."""
+
+    PAYING = "PAYING"
+    INITIATED = "INITIATED"
+    IN_PROGRESS = "IN_PROGRESS"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.PAYING: frozenset({Status.INITIATED, Status.FAILED}),
+    Status.INITIATED: frozenset({Status.IN_PROGRESS, Status.FINISHED, Status.FAILED, Status.CANCELLED}),
+    Status.IN_PROGRESS: frozenset({Status.FINISHED, Status.FAILED}),
+    Status.FINISHED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+
+
+class Model(Base):
+    """An order and the model that came of it.
+
+    ``sealed_key`` is the training's private key, encrypted under the service's secret. ``weights`` has the
+    intercept first, in the units of the order's columns. ``outcome`` and ``payments`` are documents for users.
+    """
+
+    __tablename__ = "models"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    status: Mapped[str]
+    order: Mapped[bytes]
+    sealed_key: Mapped[bytes]
+    payment: Mapped[int] = mapped_column(Decimal)
+    terms: Mapped[dict[str, Any]]
+    announced: Mapped[bool] = mapped_column(default=False)
+    reason: Mapped[str | None] = mapped_column(default=None)
+    weights: Mapped[list[Any] | None] = mapped_column(default=None)
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    payments: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    spent: Mapped[int] = mapped_column(Decimal, default=0)
+    created: Mapped[datetime] = mapped_column(default=now)
+    updated: Mapped[datetime] = mapped_column(default=now, onupdate=now)
+
+    @property
+    def parsed_order(self) -> Order:
+        """The order, decoded."""
+        return Order.model_validate_json(self.order)
+
+
+class Metric(Base):
+    """An MSE that this service opened, in 1e-18 units of the squared scaled target."""
+
+    __tablename__ = "metrics"
+
+    training_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("models.id"), primary_key=True)
+    iteration: Mapped[int] = mapped_column(primary_key=True)
+    mse: Mapped[int] = mapped_column(Decimal)
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class Storage:
+    """Queries and changes of the buyer's tables."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, model: Model) -> None:
+        """Add an order."""
+        with self._database.write() as session:
+            session.add(model)
+
+    def model(self, model_id: uuid.UUID) -> Model:
+        """Return an order; NotFound if there is none of that id."""
+        with self._database.read() as session:
+            model = session.get(Model, model_id)
+        if model is None:
+            raise NotFound(f"there is no model {model_id}")
+        return model
+
+    def models(self, statuses: Sequence[Status] = tuple(Status)) -> list[Model]:
+        """Return the orders in any of these statuses, the newest first."""
+        with self._database.read() as session:
+            query = select(Model).where(Model.status.in_(statuses))
+            return list(session.scalars(query.order_by(Model.created.desc(), Model.id)))
+
+    def move(self, model_id: uuid.UUID, to: Status | None = None, **values: Any) -> Model:
+        """Move an order along its lifecycle, if it is not there yet, and set columns with it.
+
+        Raises
+        ------
+        Conflict
+            The lifecycle has no such step from where it is.
+        """
+        with self._database.write() as session:
+            model = session.get(Model, model_id)
+            if model is None:
+                raise NotFound(f"there is no model {model_id}")
+            if to is not None and to != model.status:
+                if to not in TRANSITIONS[Status(model.status)]:
+                    raise Conflict(f"model {model_id} is {model.status}: it cannot become {to}")
+                model.status = to
+            for name, value in values.items():
+                setattr(model, name, value)
+        return model
+
+    def add_metric(self, training_id: uuid.UUID, iteration: int, mse: int) -> None:
+        """Record an MSE; a later one of the same iteration replaces it."""
+        with self._database.write() as session:
+            session.merge(Metric(training_id=training_id, iteration=iteration, mse=mse))
+
+    def metrics(self, training_id: uuid.UUID) -> list[Metric]:
+        """Return the MSEs of a training by iteration."""
+        with self._database.read() as session:
+            query = select(Metric).where(Metric.training_id == training_id).order_by(Metric.iteration)
+            return list(session.scalars(query))
