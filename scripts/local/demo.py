@@ -25,7 +25,7 @@ from commons.chain.marketplace import Marketplace
 from commons.errors import DeltaMLError
 from scripts.local import diabetes, flow
 from scripts.local.platform import REPOSITORY, LocalPlatform, Ports
-from scripts.local.report import Report, make_parties, make_report, references
+from scripts.local.report import Report, make_parties, make_report, train_in_plaintext
 
 ROWS = 50
 HYPER_PARAMETERS: dict[str, Any] = {
@@ -156,19 +156,12 @@ def _train(platform: LocalPlatform, console: Console) -> Report:
         name: int(service.contract()["balance_wei"]) - int(before[name]["balance_wei"])
         for name, service in services.items()
     }
-    by_address = {addresses[name]: table for name, table in tables.items()}
-    return make_report(
-        model,
-        training,
-        make_parties(model, training, received, addresses, changes, rows),
-        references(
-            [by_address[address] for address in training["roles"]["trainers"]],
-            [by_address[address] for address in training["roles"]["validators"]],
-            HYPER_PARAMETERS,
-        ),
-        HYPER_PARAMETERS["key_bits"],
-        training_seconds,
-    )
+    table_of = {addresses[name]: table for name, table in tables.items()}
+    trainers, validators = ([table_of[each] for each in training["roles"][role]] for role in ("trainers", "validators"))
+    plaintext, sklearn_mse = train_in_plaintext(trainers, validators, HYPER_PARAMETERS)
+    parties = make_parties(model, training, received, addresses, changes, rows)
+    key_bits = HYPER_PARAMETERS["key_bits"]
+    return make_report(model, training, parties, plaintext, sklearn_mse, key_bits, training_seconds)
 
 
 def _wait_with_progress(buyer: flow.Buyer, training_id: str, console: Console) -> flow.Json:

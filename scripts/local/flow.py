@@ -282,5 +282,4 @@ def _detail(answer: requests.Response) -> str:
         problem = answer.json()
     except requests.JSONDecodeError:
         return answer.text[:500] or answer.reason
-    errors = [f"{each.get('field')}: {each.get('reason')}" for each in problem.get("errors", [])]
-    return "; ".join([str(problem.get("detail") or problem.get("title") or problem), *errors])
+    return str(problem.get("detail") or problem)

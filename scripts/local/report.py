@@ -25,56 +25,61 @@ AGREEMENT = 1e-6
 
 
 @dataclass(frozen=True)
-class References:
-    """Mean squared errors on the validators' rows of models that were trained in plaintext.
+class Candidates:
+    """Mean squared errors of the two models that a training may deliver, on the validators' rows.
 
     Parameters
     ----------
-    descent : float
-        The same federated gradient descent.
+    trained : float
+        Of federated gradient descent.
     averaged : float
-        The trainers' own models, averaged: the training's second candidate for delivery.
-    sklearn : float
-        scikit-learn's LinearRegression on all the trainers' rows in one place.
+        Of the average of the trainers' own models.
     """
 
-    descent: float
+    trained: float
     averaged: float
-    sklearn: float
 
     @property
     def delivered(self) -> float:
-        """The better candidate's error, as the protocol delivers the better one."""
-        return min(self.descent, self.averaged)
+        """The better one's error: that model is delivered."""
+        return min(self.trained, self.averaged)
+
+    def difference(self, other: Candidates) -> float:
+        """Return the larger relative difference from the other's."""
+        differences = (self.trained / other.trained - 1, self.averaged / other.averaged - 1)
+        return float(np.max(np.abs(differences)))  # unlike max, NaN if one is
 
 
-def references(
+def train_in_plaintext(
     trainers: Sequence[Table], validators: Sequence[Table], hyper_parameters: Mapping[str, Any]
-) -> References:
-    """Train in plaintext on the trainers' rows and score on the validators'.
+) -> tuple[Candidates, float]:
+    """Train on the trainers' rows and score on the validators', as the platform does and as scikit-learn does.
 
     Parameters
     ----------
     trainers, validators : sequence of Table
         Rows by owner.
     hyper_parameters : mapping
-        An order's hyper-parameters, all fields.
+        An order's hyper-parameters.
+
+    Returns
+    -------
+    candidates : Candidates
+        The same federated training without encryption.
+    sklearn : float
+        Mean squared error of LinearRegression on all the trainers' rows in one place.
     """
-    statistics = [TableStatistics.accumulate([rows], COLUMNS).select(FEATURES, TARGET, 1) for rows in trainers]
     rate, ridge = hyper_parameters["learning_rate"], hyper_parameters["ridge"]
     iterations, steps = hyper_parameters["iterations"], hyper_parameters["local_steps"]
+    statistics = [_statistics(rows) for rows in trainers]
     weights = local_steps.relative_weights([len(rows) for rows in trainers], hyper_parameters["weighting"])
-    descent = local_steps.federated_descent(statistics, weights, iterations, rate, ridge, steps)
+    trained = local_steps.federated_descent(statistics, weights, iterations, rate, ridge, steps)
     averaged = local_steps.federated_average_of_local_models(statistics, weights, rate, ridge, iterations * steps)
 
-    training, validation = np.concatenate(trainers), np.concatenate(validators)
-    regression = LinearRegression().fit(training[:, :-1], training[:, -1])
-    scored = _statistics(validation)
-    return References(
-        descent=scored.mse(descent),
-        averaged=scored.mse(averaged),
-        sklearn=scored.mse(np.array([regression.intercept_, *regression.coef_])),
-    )
+    pooled = np.concatenate(trainers)
+    regression = LinearRegression().fit(pooled[:, :-1], pooled[:, -1])
+    mse = _statistics(np.concatenate(validators)).mse
+    return Candidates(mse(trained), mse(averaged)), mse(np.array([regression.intercept_, *regression.coef_]))
 
 
 def _statistics(rows: Table) -> GramStatistics:
@@ -119,10 +124,12 @@ class Report:
         Its id, everywhere.
     parties : tuple of Party
         Data owners, aggregator, buyer.
-    initial_mse, final_mse : float
-        Of the zero model and of the delivered one, in squared units of the target.
-    references : References
-        What plaintext training gives.
+    initial_mse : float
+        Of the zero model, in squared units of the target.
+    encrypted, plaintext : Candidates
+        What the platform reached, and what the same training in plaintext reaches.
+    sklearn_mse : float
+        What scikit-learn reaches on the trainers' rows pooled.
     seconds, bytes : dict of str to number
         By phase; with ``training`` (last acceptance to FINISHED) and ``total``.
     key_bits, rounds : int
@@ -132,25 +139,21 @@ class Report:
     training_id: str
     parties: tuple[Party, ...]
     initial_mse: float
-    final_mse: float
-    references: References
+    encrypted: Candidates
+    plaintext: Candidates
+    sklearn_mse: float
     seconds: dict[str, float]
     bytes: dict[str, int]
     key_bits: int
     rounds: int
 
-    @property
-    def difference(self) -> float:
-        """Relative difference between the encrypted and the plaintext MSE."""
-        return abs(self.final_mse - self.references.delivered) / self.references.delivered
-
     def require_agreement(self) -> None:
         """Raise VerificationFailed unless encrypted and plaintext training agree."""
-        if not self.difference <= AGREEMENT:
+        difference = self.encrypted.difference(self.plaintext)
+        if not difference <= AGREEMENT:
             raise VerificationFailed(
-                f"the encrypted training ends at an MSE of {self.final_mse!r}, plaintext at "
-                f"{self.references.delivered!r}: a relative difference of {self.difference:.1e}, "
-                f"and at most {AGREEMENT:.0e} is right"
+                f"encrypted and plaintext training differ by a relative {difference:.1e} in their MSE, "
+                f"where at most {AGREEMENT:.0e} is right: {self.encrypted} against {self.plaintext}"
             )
 
     def in_role(self, role: str) -> list[Party]:
@@ -168,9 +171,9 @@ class Report:
             },
             "rows": {party.address: party.rows for party in owners},
             "initial_mse": self.initial_mse,
-            "final_mse": self.final_mse,
-            "plaintext_mse": self.references.delivered,
-            "sklearn_mse": self.references.sklearn,
+            "final_mse": self.encrypted.delivered,
+            "plaintext_mse": self.plaintext.delivered,
+            "sklearn_mse": self.sklearn_mse,
             "shares": {party.address: party.share for party in self.in_role("trainer")},
             "payouts_wei": {party.address: party.received for party in self.parties},
             "seconds": self.seconds,
@@ -186,15 +189,18 @@ class Report:
             console.print(grid)
 
     def _errors(self) -> Grid:
-        grid = _grid("Mean squared error on the validators' rows", "", "MSE")
-        grid.add_row("zero model", f"{self.initial_mse:.6f}")
-        grid.add_row(f"[bold]trained encrypted, {self.rounds} rounds", f"[bold]{self.final_mse:.6f}")
-        grid.add_row("federated descent in plaintext", f"{self.references.descent:.6f}")
-        grid.add_row("trainers' own models averaged, in plaintext", f"{self.references.averaged:.6f}")
-        grid.add_row("scikit-learn on the trainers' rows pooled", f"{self.references.sklearn:.6f}")
-        better = min(("descent", "averaged"), key=lambda name: float(getattr(self.references, name)))
-        delivered = {"descent": "federated descent", "averaged": "averaged models"}[better]
-        grid.caption = f"{delivered} delivered; {self.difference:.1e} from plaintext, relatively"
+        grid = _grid("Mean squared error on the validators' rows", "model", "encrypted", "plaintext")
+        grid.add_row("zero", f"{self.initial_mse:.6f}")
+        names = {"trained": f"federated descent, {self.rounds} rounds", "averaged": "trainers' own models averaged"}
+        for field, name in names.items():
+            encrypted, plaintext = getattr(self.encrypted, field), getattr(self.plaintext, field)
+            style = "bold" if encrypted == self.encrypted.delivered else ""
+            grid.add_row(name, f"{encrypted:.6f}", f"{plaintext:.6f}", style=style)
+        grid.add_row("scikit-learn, trainers' rows pooled", "", f"{self.sklearn_mse:.6f}")
+        difference = self.encrypted.difference(self.plaintext)
+        grid.caption = (
+            f"delivered: the better one, in bold; encrypted and plaintext differ by {difference:.0e}, relatively"
+        )
         return grid
 
     def _parties(self) -> Grid:
@@ -245,7 +251,8 @@ def make_report(
     model: Json,
     training: Json,
     parties: Sequence[Party],
-    figures: References,
+    plaintext: Candidates,
+    sklearn_mse: float,
     key_bits: int,
     training_seconds: float,
 ) -> Report:
@@ -259,8 +266,8 @@ def make_report(
         The aggregator's GET /model/{id}.
     parties : sequence of Party
         As :func:`make_parties` gives them.
-    figures : References
-        Plaintext training on the roles that were drawn.
+    plaintext, sklearn_mse
+        What :func:`train_in_plaintext` gives for the roles that were drawn.
     key_bits : int
         As ordered.
     training_seconds : float
@@ -271,8 +278,9 @@ def make_report(
         training_id=model["model"]["id"],
         parties=tuple(parties),
         initial_mse=model["metrics"]["initial_mse"],
-        final_mse=model["metrics"]["mse"],
-        references=figures,
+        encrypted=Candidates(model["metrics"]["trained_mse"], model["metrics"]["averaged_mse"]),
+        plaintext=plaintext,
+        sklearn_mse=sklearn_mse,
         seconds={phase["name"]: phase["seconds"] for phase in phases} | {"training": training_seconds},
         bytes={phase["name"]: phase["bytes"] for phase in phases} | {"total": sum(phase["bytes"] for phase in phases)},
         key_bits=key_bits,

@@ -55,10 +55,9 @@ def model(status: str, **fields: Any) -> Answer:
     return 200, {"model": {"id": "7", "status": status, **fields}, "metrics": {"mse_history": []}}
 
 
-def test_a_refusal_carries_the_problem_s_detail_and_fields(service: FakeService) -> None:
-    errors = [{"field": "data_requirements.features.range", "reason": "is upside down"}]
-    service.answers = [(400, {"type": "about:blank", "title": "Bad", "detail": "No order", "errors": errors})]
-    with pytest.raises(PeerRefused, match="400: No order; data_requirements.features.range: is upside down"):
+def test_a_refusal_carries_the_problem_s_detail(service: FakeService) -> None:
+    service.answers = [(422, {"type": "about:blank", "title": "Unprocessable", "detail": "range: is upside down"})]
+    with pytest.raises(PeerRefused, match="/models answered 422: range: is upside down"):
         flow.Buyer(service.url).order({})
 
 
