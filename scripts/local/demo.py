@@ -39,6 +39,13 @@ HYPER_PARAMETERS: dict[str, Any] = {
 }
 
 
+def run() -> None:
+    """Run the command line."""
+    app = typer.Typer(add_completion=False)
+    app.command()(demo)
+    app(prog_name="scripts/demo")
+
+
 def demo(
     port_base: Annotated[
         int | None,
@@ -112,7 +119,7 @@ def _bring_up(platform: LocalPlatform, console: Console) -> None:
 
     with Live(picture(), console=console) as live:
         platform.start(on_change)
-    console.print(f"The platform is up after {time.monotonic() - begun:.1f} s.\n")
+    console.print(f"\nThe platform is up after {time.monotonic() - begun:.1f} s.\n")
 
 
 def _train(platform: LocalPlatform, console: Console) -> Report:
@@ -125,16 +132,16 @@ def _train(platform: LocalPlatform, console: Console) -> Report:
 
     for name, owner in owners.items():
         member = flow.enter(owner, name, diabetes.to_csv(tables[name]))
-        console.print(f"{name} has rows {rows[name]} and registered as {member.address}")
+        console.print(f"{name} registered: rows {rows[name]}, {member.address}")
     user_id, address = buyer.sign_up("buyer")
-    console.print(f"buyer signed up as {address}")
+    console.print(f"buyer signed up: {address}")
     before = {name: service.contract() for name, service in services.items()}
     addresses = {name: str(contract["account"]) for name, contract in before.items()}
 
     order = flow.order_for(user_id, diabetes.FEATURES, ether=5, hyper_parameters=HYPER_PARAMETERS)
     (platform.directory / "order.json").write_text(json.dumps(order, indent=2))
     training_id = buyer.order(order)
-    console.print(f"buyer ordered model {training_id} and paid 5 ether into the contract")
+    console.print(f"buyer ordered model {training_id} for 5 ether")
     for name, owner in owners.items():
         owner.wait_for_status(training_id, "READY")
         accepting = time.monotonic()
@@ -253,9 +260,3 @@ def _fail(console: Console, error: Exception, *hints: str) -> NoReturn:
     for line in (str(error), *hints):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(demo)
-    app(prog_name="scripts/demo")

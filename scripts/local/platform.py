@@ -258,19 +258,18 @@ class LocalPlatform:
     def _service_env(self, name: str) -> dict[str, str]:
         data = self.directory / name
         data.mkdir(exist_ok=True)
-        own = {
+        env = {
             "DELTAML_DATA_DIR": str(data),
             "DELTAML_CHAIN_URL": self.urls["chain"],
             "DELTAML_CONTRACT_ADDRESS_FILE": str(self._contract_file),
             "DELTAML_ACCOUNT_PRIVATE_KEY": _key(self.accounts[name]),
             "DELTAML_PUBLIC_URL": self.urls[name],
         }
-        # A service refuses settings that it does not know.
         if name != "aggregator":
-            own["DELTAML_AGGREGATOR_URL"] = self.urls["aggregator"]
+            env["DELTAML_AGGREGATOR_URL"] = self.urls["aggregator"]
         if name == "buyer":
-            own["DELTAML_ARBITER_ADDRESS"] = self.accounts["arbiter"].address
-        return own
+            env["DELTAML_ARBITER_ADDRESS"] = self.accounts["arbiter"].address
+        return env
 
 
 def _key(account: LocalAccount) -> str:

@@ -173,7 +173,7 @@ class Supervisor:
         self.kill(name)
         self.start(name, process.argv, process.env, process.log)
 
-    def stop_all(self, grace: float = 5) -> None:
+    def stop_all(self, grace: float = 1) -> None:
         """Stop everything, within about `grace` seconds altogether. Nothing can be started afterwards."""
         for name in self._processes:
             _signal_group(self.pid(name), signal.SIGTERM)

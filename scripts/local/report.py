@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
 from sklearn.linear_model import LinearRegression
@@ -171,8 +172,9 @@ class Report:
             },
             "rows": {party.address: party.rows for party in owners},
             "initial_mse": self.initial_mse,
-            "final_mse": self.encrypted.delivered,
-            "plaintext_mse": self.plaintext.delivered,
+            "final_mse": self.encrypted.trained,
+            "plaintext_mse": self.plaintext.trained,
+            "delivered_mse": self.encrypted.delivered,
             "sklearn_mse": self.sklearn_mse,
             "shares": {party.address: party.share for party in self.in_role("trainer")},
             "payouts_wei": {party.address: party.received for party in self.parties},
@@ -184,6 +186,9 @@ class Report:
 
     def show(self, console: Console) -> None:
         """Print the report for people."""
+        for role in ("trainer", "validator"):
+            names = ", ".join(party.name for party in self.in_role(role))
+            console.print(f"The chain drew as {role}s: {names}")
         for grid in (self._errors(), self._parties(), self._phases()):
             console.print()
             console.print(grid)
@@ -198,27 +203,15 @@ class Report:
             grid.add_row(name, f"{encrypted:.6f}", f"{plaintext:.6f}", style=style)
         grid.add_row("scikit-learn, trainers' rows pooled", "", f"{self.sklearn_mse:.6f}")
         difference = self.encrypted.difference(self.plaintext)
-        grid.caption = (
-            f"delivered: the better one, in bold; encrypted and plaintext differ by {difference:.0e}, relatively"
-        )
+        grid.caption = f"in bold: the better one, delivered; relative difference from plaintext {difference:.0e}"
         return grid
 
     def _parties(self) -> Grid:
-        columns = (
-            "",
-            "account",
-            "role",
-            "rows",
-            "MSE without it",
-            "share",
-            "paid by the contract",
-            "balance",
-        )
-        grid = _grid("What everybody received, in ether", *columns, left=4)
+        columns = ("", "role", "rows", "MSE without", "share", "received", "balance")
+        grid = _grid("What everybody received from the contract, in ether", *columns, left=3)
         for party in self.parties:
             grid.add_row(
                 party.name,
-                f"{party.address[:8]}…{party.address[-4:]}",
                 party.role,
                 party.rows,
                 "" if party.partial_mse is None else f"{party.partial_mse:.2f}",
@@ -228,8 +221,8 @@ class Report:
             )
         grid.add_section()
         total = sum(party.received for party in self.parties)
-        grid.add_row("together", "", "", "", "", "", f"{total / ETHER:.6f}", "")
-        grid.caption = "balance: change since before the order, gas included"
+        grid.add_row("together", "", "", "", "", f"{total / ETHER:.6f}", "")
+        grid.caption = "balance: change of the account's since before the order, gas included"
         return grid
 
     def _phases(self) -> Grid:
@@ -314,7 +307,7 @@ def make_parties(
         Party(
             name=name,
             address=address,
-            role=roles.get(address, name),
+            role=roles.get(address, ""),
             received=received.get(address, 0),
             balance_change=balance_changes[name],
             rows=rows.get(name, ""),
@@ -326,7 +319,7 @@ def make_parties(
 
 
 def _grid(title: str, *columns: str, left: int = 1) -> Grid:
-    grid = Grid(title=title, title_justify="left", caption_justify="left")
+    grid = Grid(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
         grid.add_column(column, justify="left" if index < left else "right")
     return grid
