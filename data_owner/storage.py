@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, select
+from sqlalchemy import ForeignKey, MetaData, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from commons.database import Base, Database, Decimal, now
+from commons import database
+from commons.database import Database, Decimal, now
 from commons.errors import Conflict, NotFound
 from commons.learning.statistics import TableStatistics
 from commons.protocol.messages import Order
@@ -36,6 +37,13 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.FINISHED: frozenset(),
     Status.FAILED: frozenset(),
 }
+
+
+class Base(database.Base):
+    """What this service's own tables share. Other services have tables of the same names."""
+
+    __abstract__ = True
+    metadata = MetaData()
 
 
 class Dataset(Base):

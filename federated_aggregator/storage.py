@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, select
+from sqlalchemy import BigInteger, ForeignKey, MetaData, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from commons.database import Base, Database, Decimal, now
+from commons import database
+from commons.database import Database, Decimal, now
 from commons.errors import Conflict, NotFound
 from commons.protocol.messages import TrainingRequest
 
@@ -33,6 +34,13 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),
 }
+
+
+class Base(database.Base):
+    """What this service's own tables share. Other services have tables of the same names."""
+
+    __abstract__ = True
+    metadata = MetaData()
 
 
 class DataOwner(Base):

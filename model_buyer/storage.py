@@ -8,12 +8,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, select
+from sqlalchemy import ForeignKey, MetaData, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from commons.database import Base, Database, Decimal, now
+from commons import database
+from commons.database import Database, Decimal, now
 from commons.errors import Conflict, NotFound
 from commons.protocol.messages import Order
+from commons.users.storage import User
 
 
 class Status(StrEnum):
@@ -37,6 +39,13 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 }
 
 
+class Base(database.Base):
+    """What this service's own tables share. Other services have tables of the same names."""
+
+    __abstract__ = True
+    metadata = MetaData()
+
+
 class Model(Base):
     """An order and the model that came of it.
 
@@ -47,7 +56,7 @@ class Model(Base):
     __tablename__ = "models"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id"))
+    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey(User.id))
     name: Mapped[str]
     status: Mapped[str]
     order: Mapped[bytes]

@@ -7,6 +7,8 @@ from commons import journal
 from commons.database import Base
 from federated_aggregator import storage
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=[Base.metadata, storage.Base.metadata]
+)
 with context.begin_transaction():
     context.run_migrations()

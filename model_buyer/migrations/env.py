@@ -8,6 +8,8 @@ from commons.database import Base
 from commons.users import storage as users
 from model_buyer import storage
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=[Base.metadata, storage.Base.metadata]
+)
 with context.begin_transaction():
     context.run_migrations()
