@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,3 +31,17 @@ def to_csv(table: Table) -> bytes:
     text = io.StringIO()
     np.savetxt(text, table, fmt="%.17g", delimiter=",", header=",".join(COLUMNS), comments="")
     return text.getvalue().encode()
+
+
+def main() -> None:
+    """Write the rows of five owners into a directory: owner-1.csv to owner-5.csv."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.local.diabetes", description=main.__doc__)
+    parser.add_argument("directory", type=Path)
+    directory: Path = parser.parse_args().directory
+    directory.mkdir(parents=True, exist_ok=True)
+    for number, table in enumerate(split(), start=1):
+        (directory / f"owner-{number}.csv").write_bytes(to_csv(table))
+
+
+if __name__ == "__main__":
+    main()
