@@ -67,7 +67,7 @@ class _Products:
 
     def _recode(self, exponents: Sequence[int]) -> list[list[int]]:
         """Return, for every squaring, highest first, the table entries to multiply by after it."""
-        longest = max(exponent.bit_length() for exponent in exponents)
+        longest = max((exponent.bit_length() for exponent in exponents), default=0)
         steps: list[list[int]] = [[] for _ in range(longest + 1)]
         start = 0
         for half, exponent in zip(self._halves, exponents, strict=True):

@@ -96,7 +96,9 @@ class PublicKey:
         """
         modulus = mpz(n)
         bits = modulus.bit_length()
-        if modulus <= 0 or not minimum_bits <= bits <= MAXIMUM_BITS:
+        if modulus < 0:
+            raise InvalidKey("the modulus is not positive")
+        if not minimum_bits <= bits <= MAXIMUM_BITS:
             raise InvalidKey(f"the modulus has {bits} bits instead of {minimum_bits} to {MAXIMUM_BITS}")
         if modulus % 2 == 0:
             raise InvalidKey("the modulus is even instead of a product of two large primes")

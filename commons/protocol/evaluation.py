@@ -189,7 +189,29 @@ def verify_opening(ciphertext: mpz, opening: Opening, key: PublicKey) -> None:
         If it is another ciphertext.
     """
     if key.encrypt(opening.total, powmod(opening.randomiser, key.n, key.n_squared)) != ciphertext:
-        raise InvalidOpening(f"the total {opening.total} was claimed, and the ciphertext holds another one")
+        raise InvalidOpening(f"{opening.total} was claimed, and the ciphertext holds another number")
+
+
+def verify_openings(ciphertexts: Sequence[mpz], openings: Sequence[Opening], key: PublicKey) -> None:
+    """Check many openings at the price of one: :func:`verify_opening` of a random combination of them.
+
+    With 128-bit exponents that the buyer does not know, a wrong total passes with probability 2^−128 (the small
+    exponents test of Bellare, Garay and Rabin, *Fast batch verification for modular exponentiation and digital
+    signatures*, EUROCRYPT 1998). That totals and exponents together are far shorter than n makes it hold for totals
+    whatever the factors of n. A randomiser may be off by a factor of small order: it says nothing about a total.
+
+    Raises
+    ------
+    InvalidOpening
+        If a total is not the one in its ciphertext.
+    """
+    exponents = [secrets.randbits(128) for _ in openings]
+    randomiser = mpz(1)
+    for opening, exponent in zip(openings, exponents, strict=True):
+        randomiser = randomiser * powmod(opening.randomiser, exponent, key.n) % key.n
+    total = sum(opening.total * exponent for opening, exponent in zip(openings, exponents, strict=True))
+    combination = linear_combination(ciphertexts, exponents, 0, key)
+    verify_opening(combination, Opening(total, int(randomiser)), key)
 
 
 def mse_of_total(total: int, factor: int, rows: int) -> int:

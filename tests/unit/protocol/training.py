@@ -91,9 +91,7 @@ class Training:
         zeros = [evaluation.score_zero(owner, self.key, self.short) for owner in self.validators]
         initial_mse = evaluation.mse_of_zero_total(self.open(zeros), self.rows)
         maps = [
-            AffineMap(
-                *quantise_map(*local_map(owner, order.learning_rate, order.ridge, order.local_steps)), a
-            )
+            AffineMap(*quantise_map(*local_map(owner, order.learning_rate, order.ridge, order.local_steps)), a)
             for owner, a in zip(self.trainers, self.weights, strict=True)
         ]
         model = self.private_key.encrypt([0] * len(self.trainers[0].moment))

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+
+from commons.crypto.paillier import PrivateKey, PublicKey, ShortRandomisers
+
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
+
+
+@pytest.fixture(scope="session")
+def private_key() -> PrivateKey:
+    return PrivateKey.generate(1024)
+
+
+@pytest.fixture(scope="session")
+def public_key(private_key: PrivateKey) -> PublicKey:
+    return private_key.public_key
+
+
+@pytest.fixture(scope="session")
+def short(public_key: PublicKey) -> ShortRandomisers:
+    return ShortRandomisers(public_key)
