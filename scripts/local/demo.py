@@ -69,7 +69,7 @@ def demo(
 
     Everything runs on this machine, on scikit-learn's Diabetes data, and is stopped at the end.
     """
-    console = Console()
+    console = Console(highlight=False)
     ports = Ports.standard() if port_base is None else Ports.consecutive(port_base)
     _exit_on_signals()
     try:
@@ -79,6 +79,7 @@ def demo(
     except DeltaMLError as error:
         _fail(console, error)
     directory = _fresh_directory()
+    finished = False
     try:
         with LocalPlatform(directory, ports) as platform:
             _bring_up(platform, console)
@@ -87,6 +88,7 @@ def demo(
             if json_file is not None:
                 json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
             report.require_agreement()
+            finished = True
             if keep:
                 _wait_for_the_user(platform, report, console)
             console.print("\nStopping everything…")
@@ -94,11 +96,13 @@ def demo(
         if not isinstance(error, (DeltaMLError, TimeoutError)):
             console.print_exception()
         _fail(console, error, f"The logs are in {directory}")
-    except SystemExit:
+    except SystemExit:  # a signal
         console.print("\nStopped.")
+        if not finished:
+            _remove(directory)
+            raise
+    if not keep:
         _remove(directory)
-        raise
-    _remove(directory)
 
 
 def _bring_up(platform: LocalPlatform, console: Console) -> None:
@@ -148,7 +152,7 @@ def _train(platform: LocalPlatform, console: Console) -> Report:
         owner.accept(training_id)
         console.print(f"{name} accepted")
 
-    model = _wait_with_progress(buyer, training_id, console)
+    model = _wait_with_progress(platform, buyer, training_id, console)
     training_seconds = time.monotonic() - accepting
     for owner in owners.values():
         owner.wait_for_status(training_id, "FINISHED")
@@ -171,7 +175,7 @@ def _train(platform: LocalPlatform, console: Console) -> Report:
     return make_report(model, training, parties, plaintext, sklearn_mse, key_bits, training_seconds)
 
 
-def _wait_with_progress(buyer: flow.Buyer, training_id: str, console: Console) -> flow.Json:
+def _wait_with_progress(platform: LocalPlatform, buyer: flow.Buyer, training_id: str, console: Console) -> flow.Json:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -183,6 +187,7 @@ def _wait_with_progress(buyer: flow.Buyer, training_id: str, console: Console) -
         bar = progress.add_task("roles are drawn", total=rounds, mse="…")
 
         def on_progress(model: flow.Json) -> None:
+            platform.require_running()
             history = model["metrics"]["mse_history"]
             if history:
                 done, mse = history[-1]["iteration"], history[-1]["mse"]
@@ -222,12 +227,11 @@ def _wait_for_the_user(platform: LocalPlatform, report: Report, console: Console
     console.print(f"\nEverything is up; logs and data are in {platform.directory}. Go on with:\n")
     for title, command in commands.items():
         console.print(f"[dim]# {title}")
-        console.print(command, soft_wrap=True, markup=False, highlight=False)
+        console.print(command, soft_wrap=True, markup=False)
     console.print("\nCtrl-C stops everything.")
     while True:
         time.sleep(1)
-        for name in urls:
-            platform.supervisor.require_running(name)
+        platform.require_running()
 
 
 def _exit_on_signals() -> None:
@@ -258,5 +262,5 @@ def _remove(directory: Path) -> None:
 def _fail(console: Console, error: Exception, *hints: str) -> NoReturn:
     console.print("\n[bold red]The demo failed:[/] ", end="")
     for line in (str(error), *hints):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(line, markup=False, soft_wrap=True)
     raise SystemExit(1)

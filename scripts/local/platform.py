@@ -201,6 +201,11 @@ class LocalPlatform:
             route = "helper" if name == "aggregator" else "helpers"
             self.supervisor.wait_healthy(name, f"{url}/{route}/ping", timeout=timeout)
 
+    def require_running(self) -> None:
+        """Raise ProcessFailed, with the end of its log, if the chain or a service has ended."""
+        for name in self.urls:
+            self.supervisor.require_running(name)
+
     def kill(self, name: str) -> None:
         """Kill a process as a crash would.
 

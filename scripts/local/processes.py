@@ -175,14 +175,16 @@ class Supervisor:
 
     def stop_all(self, grace: float = 1) -> None:
         """Stop everything, within about `grace` seconds altogether. Nothing can be started afterwards."""
-        for name in self._processes:
-            _signal_group(self.pid(name), signal.SIGTERM)
-        deadline = time.monotonic() + grace
-        for name in self._processes:
-            self._end(name, max(0.0, deadline - time.monotonic()))
-        self._processes.clear()
-        self._enrolment.close()
-        self._reaper.wait()
+        try:
+            for name in self._processes:
+                _signal_group(self.pid(name), signal.SIGTERM)
+            deadline = time.monotonic() + grace
+            for name in self._processes:
+                self._end(name, max(0.0, deadline - time.monotonic()))
+            self._processes.clear()
+        finally:  # interrupted, the reaper does the rest
+            self._enrolment.close()
+            self._reaper.wait()
 
     def _end(self, name: str, grace: float) -> None:
         handle = self._processes[name].handle

@@ -122,3 +122,15 @@ def test_wait_raises_when_the_process_fails(supervisor: Supervisor, tmp_path: Pa
     supervisor.wait("good")
     with pytest.raises(ProcessFailed, match="(?s)bad failed with exit code 1.*no chain"):
         supervisor.wait("bad")
+
+
+def test_an_interrupted_stop_still_ends_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Supervisor, name: str, grace: float) -> None:
+        raise KeyboardInterrupt
+
+    supervisor = Supervisor()
+    start(supervisor, "service", IGNORES_SIGTERM, tmp_path)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Supervisor, "_end", interrupted)
+        supervisor.stop_all()
+    _until(lambda: not supervisor.running("service"))
