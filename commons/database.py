@@ -73,23 +73,29 @@ class Database:
     ----------
     url : str
         SQLAlchemy URL, ``sqlite:///path`` or ``postgresql+psycopg://…``.
+
+    Attributes
+    ----------
+    engine, writer : Engine
+        For transactions without the ORM: those that only read, and those that write.
     """
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self.writer = self.engine.execution_options(immediate=True)
+        self._readers = sessionmaker(self.engine, expire_on_commit=False)
+        self._writers = sessionmaker(self.writer, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Open a transaction that only reads."""
-        with self._sessions.begin() as session:
+        with self._readers.begin() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """Open a transaction that commits at the end of the block, or rolls back if the block raises."""
-        with self._sessions.begin() as session:
-            session.connection(execution_options={"immediate": True})
+        with self._writers.begin() as session:
             yield session
 
     def migrate(self, migrations: Path) -> None:

@@ -9,27 +9,42 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import dataclass
 
+from sqlalchemy import Column, Integer, LargeBinary, String, Table, Uuid, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, mapped_column
 
-from commons.database import Base, Database, now
+from commons.database import Base, Database, Moment, now
 from commons.errors import Conflict
 
+JOURNAL = Table(
+    "journal",
+    Base.metadata,
+    Column("training_id", Uuid, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("question_digest", LargeBinary, nullable=False),
+    Column("question", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("created", Moment(timezone=True), nullable=False),
+)
+"""Written and read once or twice in every exchange: as a plain table that takes a quarter of the time of the ORM."""
 
-class Entry(Base):
-    """One exchange: the digest of what was asked and what was answered."""
+_INSERT = insert(JOURNAL)
+_FIND = select(JOURNAL.c.question_digest, JOURNAL.c.question, JOURNAL.c.answer).where(
+    JOURNAL.c.training_id == bindparam("training_id"),
+    JOURNAL.c.kind == bindparam("kind"),
+    JOURNAL.c.round == bindparam("round"),
+)
 
-    __tablename__ = "journal"
 
-    training_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    round: Mapped[int] = mapped_column(primary_key=True)
-    question_digest: Mapped[bytes]
-    question: Mapped[bytes]
-    answer: Mapped[bytes]
-    created: Mapped[datetime] = mapped_column(default=now)
+@dataclass(frozen=True)
+class Entry:
+    """One exchange: what was asked, its SHA-256, and what was answered."""
+
+    question_digest: bytes
+    question: bytes
+    answer: bytes
 
 
 class Journal:
@@ -46,8 +61,9 @@ class Journal:
 
     def find(self, training_id: uuid.UUID, kind: str, round_: int) -> Entry | None:
         """Return the entry of that name, if there is one."""
-        with self._database.read() as session:
-            return session.get(Entry, (training_id, kind, round_))
+        with self._database.engine.begin() as connection:
+            row = connection.execute(_FIND, {"training_id": training_id, "kind": kind, "round": round_}).one_or_none()
+        return None if row is None else Entry(*row)
 
     def once(
         self, training_id: uuid.UUID, kind: str, round_: int, question: bytes, answer: Callable[[], bytes]
@@ -80,17 +96,17 @@ class Journal:
 
     def keep(self, training_id: uuid.UUID, kind: str, round_: int, question: bytes, answer: bytes) -> Entry:
         """Save an exchange, and return what is now kept under its name: the first that was saved."""
-        entry = Entry(
-            training_id=training_id,
-            kind=kind,
-            round=round_,
-            question_digest=hashlib.sha256(question).digest(),
-            question=question,
-            answer=answer,
-        )
+        entry = Entry(hashlib.sha256(question).digest(), question, answer)
+        name = {"training_id": training_id, "kind": kind, "round": round_}
+        values = name | {
+            "question_digest": entry.question_digest,
+            "question": question,
+            "answer": answer,
+            "created": now(),
+        }
         try:
-            with self._database.write() as session:
-                session.add(entry)
+            with self._database.writer.begin() as connection:
+                connection.execute(_INSERT, values)
         except IntegrityError:  # the same question came twice at once: the other answer was saved first
             saved = self.find(training_id, kind, round_)
             assert saved is not None
