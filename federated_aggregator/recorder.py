@@ -61,7 +61,7 @@ class Recorder:
             for metric in self._storage.metrics(course.id):
                 if metric.iteration >= saved:
                     market.save_mse(course.id, metric.iteration, metric.mse)
-                    content = Metric(training=course.id, iteration=metric.iteration, mse=metric.mse)
+                    content = Metric(training=course.id, iteration=metric.iteration, mse=str(metric.mse))
                     with course.meter.phase("evaluation") as count:
                         for url in self._urls(course):
                             self._owners.tell(url, content, count)

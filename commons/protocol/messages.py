@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import uuid
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,7 @@ import ormsgpack
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -29,22 +31,55 @@ from pydantic import (
 from commons.errors import InvalidInput
 
 PROTOCOL_VERSION = 1
+MAX_ITERATIONS = 10_000
+MAX_DESCRIPTION_BYTES = 10_000
+LARGEST_VALUE, SMALLEST_TARGET = 1e15, 1e-15
+"""Bounds of what a column may hold, far from where the squares of floats overflow or vanish."""
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
+def matching(pattern: str, reason: str) -> AfterValidator:
+    """Return the check that a whole text matches a pattern; `reason` says in plain words what would."""
+    compiled = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(reason)
+        return value
+
+    return AfterValidator(check)
+
+
+def _describing(value: Any) -> Any:
+    # Free text for people, which travels in both encodings.
+    if not isinstance(value, (dict, list, tuple)):
+        raise ValueError("must be an object or a list")
+    try:
+        size = max(len(canonical_json(value)), len(ormsgpack.packb(value)))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot be sent on: {error}") from None
+    if size > MAX_DESCRIPTION_BYTES:
+        raise ValueError(f"has {size} bytes, more than {MAX_DESCRIPTION_BYTES}")
     return value
 
 
-Real = Annotated[float, Field(strict=True), AfterValidator(_finite)]
-Address = Annotated[StrictStr, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
-Hexadecimal = Annotated[StrictStr, Field(pattern=r"^-?[0-9a-f]{1,2000}$")]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Address = Annotated[
+    StrictStr, matching("0x[0-9a-fA-F]{40}", "must be an Ethereum address: 0x and 40 hexadecimal digits")
+]
+Hexadecimal = Annotated[StrictStr, matching("-?[0-9a-f]{1,2000}", "must be hexadecimal digits, at most 2000")]
 """An integer of any size."""
-Name = Annotated[StrictStr, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Url = Annotated[StrictStr, Field(pattern=r"^https?://[^\s/]+", max_length=500)]
+Digits = Annotated[StrictStr, matching("[0-9]{1,80}", "must be decimal digits, at most 80")]
+"""A natural number that 64 bits may not hold: MessagePack has no larger ones."""
+Text = Annotated[StrictStr, matching(r"[^\x00-\x1f\x7f]*", "must not have control characters")]
+Name = Annotated[Text, Field(min_length=1, max_length=200)]
+Url = Annotated[
+    StrictStr,
+    Field(max_length=500),
+    matching(r"https?://[!-.0-~]+(/[!-~]*)?", "must be a URL that begins with http:// or https://"),
+]
+Description = Annotated[Any, AfterValidator(_describing)]
 ModelType = Literal["LINEAR_REGRESSION"]
-Mse = Annotated[StrictInt, Field(ge=0)]
+Round = Annotated[StrictInt, Field(ge=0, le=MAX_ITERATIONS)]
 
 
 class Body(BaseModel):
@@ -55,13 +90,21 @@ class Body(BaseModel):
     )
 
 
+def _pair(value: Any) -> Any:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise ValueError("must be a list of two numbers, the lower and the upper bound")
+    return value
+
+
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
-    if bounds[0] >= bounds[1]:
-        raise ValueError(f"the lower bound {bounds[0]:g} must be below the upper bound {bounds[1]:g}")
+    low, high = bounds
+    if low >= high:
+        raise ValueError(f"the lower bound {low:g} must be below the upper bound {high:g}")
     return bounds
 
 
-Range = Annotated[tuple[Real, Real], AfterValidator(_ordered)]
+Bound = Annotated[Real, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)]
+Range = Annotated[tuple[Bound, Bound], BeforeValidator(_pair), AfterValidator(_ordered)]
 
 
 class Features(Body):
@@ -73,7 +116,7 @@ class Features(Body):
     list: Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
     range: Range
     pre_processing: tuple[dict[str, Any], ...] = ()
-    desc: dict[str, Any] | tuple[Any, ...] = Field(default_factory=dict)
+    desc: Description = Field(default_factory=dict)
 
     @field_validator("list")
     @classmethod
@@ -97,7 +140,14 @@ class Target(Body):
 
     name: Name = "target"
     range: Range
-    desc: dict[str, Any] | tuple[Any, ...] = Field(default_factory=dict)
+    desc: Description = Field(default_factory=dict)
+
+    @field_validator("range")
+    @classmethod
+    def _not_all_but_zero(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        if max(abs(bound) for bound in bounds) < SMALLEST_TARGET:
+            raise ValueError(f"one bound must be at least {SMALLEST_TARGET:g} away from zero")
+        return bounds
 
 
 class DataRequirements(Body):
@@ -121,11 +171,11 @@ class HyperParameters(Body):
     training stops (0: never), ``weighting`` how owners' updates are averaged.
     """
 
-    iterations: Annotated[StrictInt, Field(ge=1, le=10_000)] = 100
+    iterations: Annotated[StrictInt, Field(ge=1, le=MAX_ITERATIONS)] = 100
     local_steps: Annotated[StrictInt, Field(ge=1, le=1_000)] = 1
     learning_rate: Annotated[Real, Field(gt=0, le=1_000)] = 0.1
     ridge: Annotated[Real, Field(ge=0, le=1_000)] = 0.0
-    evaluation_interval: Annotated[StrictInt, Field(ge=1, le=10_000)] = 5
+    evaluation_interval: Annotated[StrictInt, Field(ge=1, le=MAX_ITERATIONS)] = 5
     tolerance: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     weighting: Literal["rows", "equal"] = "rows"
     key_bits: Literal[2048, 3072] = 2048
@@ -155,7 +205,7 @@ class Order(Body):
     data_requirements: DataRequirements
     hyper_parameters: HyperParameters
     participants: Participants
-    modulus: Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{256,2048}$")]
+    modulus: Annotated[StrictStr, matching("[0-9a-f]{256,2048}", "must be 256 to 2048 hexadecimal digits")]
 
     @property
     def length(self) -> int:
@@ -264,7 +314,7 @@ class Notice(TrainingMessage):
 class RoundQuestion(TrainingMessage):
     """Aggregator to trainer: the encrypted model of a round, empty in round 0, whose model is zero."""
 
-    round: Annotated[StrictInt, Field(ge=0)]
+    round: Round
     model: bytes
 
 
@@ -284,7 +334,7 @@ class MaskedRound(TrainingMessage):
     ``trainers`` are the places, in the contract's list of trainers, of those whose update is in it.
     """
 
-    round: Annotated[StrictInt, Field(ge=0)]
+    round: Round
     trainers: tuple[StrictInt, ...]
     packed: bytes
 
@@ -300,7 +350,7 @@ class MaskedModels(TrainingMessage):
     """
 
     kind: EvaluationKind
-    round: Annotated[StrictInt, Field(ge=0)]
+    round: Round
     trainers: tuple[StrictInt, ...]
     contributors: tuple[StrictInt, ...] = ()
     packed: bytes
@@ -314,7 +364,7 @@ class ScoreQuestion(TrainingMessage):
     """
 
     kind: EvaluationKind
-    round: Annotated[StrictInt, Field(ge=0)]
+    round: Round
     trainers: tuple[StrictInt, ...] = ()
     contributors: tuple[StrictInt, ...] = ()
     masked: bytes = b""
@@ -329,7 +379,7 @@ class Totals(TrainingMessage):
     """
 
     kind: EvaluationKind
-    round: Annotated[StrictInt, Field(ge=0)]
+    round: Round
     validators: tuple[StrictInt, ...]
     ciphertexts: bytes
 
@@ -344,8 +394,8 @@ class Openings(Message):
 class Metric(TrainingMessage):
     """Aggregator to owners: an MSE that was opened, in 1e-18 units of the squared scaled target."""
 
-    iteration: Annotated[StrictInt, Field(ge=0)]
-    mse: Mse
+    iteration: Round
+    mse: Digits
 
 
 class Delivery(TrainingMessage):
@@ -360,12 +410,16 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
+REASONS = {"missing": "is missing", "extra_forbidden": "is not known here: check its name"}
+"""Plain words for what pydantic says to programmers."""
+
+
 def problems_of(error: ValidationError) -> list[dict[str, str]]:
     """Return the field and the reason of everything that a pydantic model refused."""
     return [
         {
             "field": ".".join(str(part) for part in item["loc"]) or "body",
-            "reason": item["msg"].removeprefix("Value error, "),
+            "reason": REASONS.get(item["type"], item["msg"].removeprefix("Value error, ")),
         }
         for item in error.errors(include_url=False, include_input=False, include_context=False)
     ]

@@ -55,7 +55,7 @@ def blueprint(
     def metric(training_id: uuid.UUID) -> ResponseReturnValue:
         content = bodies.read_about(Metric, training_id)
         storage.training(training_id)
-        storage.add_metric(training_id, content.iteration, content.mse)
+        storage.add_metric(training_id, content.iteration, int(content.mse))
         return bodies.message(Acknowledgement())
 
     return routes

@@ -15,7 +15,7 @@ PURE = ("commons.crypto", "commons.learning", "commons.protocol")
 
 STANDARD = {
     "__future__", "base64", "collections", "dataclasses", "enum", "functools", "hashlib", "io", "itertools", "json",
-    "math", "secrets", "threading", "typing", "uuid",
+    "math", "re", "secrets", "threading", "typing", "uuid",
 }  # fmt: skip
 LIBRARIES = {"gmpy2", "numpy"}
 ALSO = {
