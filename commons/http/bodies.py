@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from flask import Response, request
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from commons.errors import InvalidInput
@@ -24,7 +24,7 @@ def read(model: type[AnyBody]) -> AnyBody:
     Raises
     ------
     BadRequest
-        It is no JSON, or no MessagePack.
+        It is not JSON, or not MessagePack, although it says so.
     UnsupportedMediaType
         It is neither.
     pydantic.ValidationError
@@ -37,8 +37,13 @@ def read(model: type[AnyBody]) -> AnyBody:
             raise BadRequest(str(error)) from None
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send the body as application/json")
-    value = request.get_json()  # malformed JSON is a BadRequest
-    return model.model_validate_json(request.get_data()) if isinstance(value, dict) else model.model_validate(value)
+    try:
+        return model.model_validate_json(request.get_data())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] != "json_invalid":
+            raise
+        raise BadRequest(f"the body is not JSON: {first['ctx']['error']}") from None
 
 
 AboutTraining = TypeVar("AboutTraining", bound=TrainingMessage)

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
-from pydantic import Field, StrictStr
+from pydantic import Field
 
 from commons.errors import InvalidInput
 from commons.http import bodies
-from commons.protocol.messages import Address, Body, Name
+from commons.protocol.messages import Address, Body, Name, Text, matching
 from commons.users.storage import User, Users
 
 
@@ -20,7 +20,7 @@ class UserFields(Body):
     """What a user says of itself."""
 
     name: Name
-    email: Annotated[StrictStr, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+    email: Annotated[Text, Field(max_length=254), matching(r"[^@\s]+@[^@\s]+", "must be an e-mail address")]
 
 
 class AddressField(Body):

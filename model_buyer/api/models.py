@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from decimal import Decimal
+from fractions import Fraction
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
-from pydantic import Field, StrictInt, model_validator
+from pydantic import Field, StrictInt, field_validator
 
 from commons.errors import InvalidInput
 from commons.http import bodies
@@ -40,10 +41,10 @@ class Payment(Body):
     @property
     def wei(self) -> int:
         """The amount in wei; InvalidInput if it is no whole number of them."""
-        wei = self.value * WEI_PER_UNIT[self.unit]
-        if wei != int(wei):
+        wei = Fraction(self.value) * WEI_PER_UNIT[self.unit]
+        if wei.denominator != 1:
             raise InvalidInput("is no whole number of wei", "payments_requirements.pay_for_model.value")
-        return int(wei)
+        return wei.numerator
 
 
 class PaymentsRequirements(Body):
@@ -73,12 +74,12 @@ class OrderFields(Body):
     participants: Participants = Participants()
     terms: Terms = Terms()
 
-    @model_validator(mode="before")
+    @field_validator("model_type", mode="before")
     @classmethod
-    def _known_type(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("model_type", "LINEAR_REGRESSION") != "LINEAR_REGRESSION":
-            raise ValueError(f"model_type {values['model_type']!r} is unknown: LINEAR_REGRESSION is the one there is")
-        return values
+    def _known_type(cls, value: Any) -> Any:
+        if value != "LINEAR_REGRESSION":
+            raise ValueError("is unknown: LINEAR_REGRESSION is the one there is")
+        return value
 
 
 def blueprint(storage: Storage, users: Users, ordering: Ordering) -> Blueprint:
