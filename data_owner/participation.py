@@ -194,5 +194,7 @@ class Participation:
 
 def statistics_for(dataset: Dataset, order: Order) -> GramStatistics:
     """Return a dataset's statistics of the columns of an order, its targets divided by the order's scale."""
-    requirements = order.data_requirements
-    return dataset.table.select(requirements.features.list, requirements.target.name, order.target_scale)
+    requirements, table = order.data_requirements, dataset.table
+    named = {column.casefold(): column for column in table.columns}  # "Age" is the order's "age"
+    features = [named[name.casefold()] for name in requirements.features.list]
+    return table.select(features, named[requirements.target.name.casefold()], order.target_scale)
