@@ -59,6 +59,6 @@ def create_app(config: Config) -> Flask:
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(users_api.blueprint(users, chain.address))
     app.register_blueprint(models.blueprint(storage, users, ordering))
-    app.register_blueprint(trainings.blueprint(answering, settlement, driver.nudge))
+    app.register_blueprint(trainings.blueprint(storage, answering, settlement, driver.nudge))
     app.extensions["driver"] = driver
     return app

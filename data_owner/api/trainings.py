@@ -36,7 +36,8 @@ def blueprint(
 
     @routes.patch("/<uuid:training_id>")
     def notice(training_id: uuid.UUID) -> ResponseReturnValue:
-        nudge(bodies.read_about(Notice, training_id).training)
+        bodies.read_about(Notice, training_id)
+        nudge(storage.training(training_id).id)
         return bodies.message(Acknowledgement())
 
     @routes.put("/<uuid:training_id>")

@@ -12,9 +12,12 @@ from commons.http import bodies
 from commons.protocol.messages import Acknowledgement, Delivery, MaskedModels, MaskedRound, Notice, Totals
 from model_buyer.answering import Answering
 from model_buyer.settlement import Settlement
+from model_buyer.storage import Storage
 
 
-def blueprint(answering: Answering, settlement: Settlement, nudge: Callable[[uuid.UUID], None]) -> Blueprint:
+def blueprint(
+    storage: Storage, answering: Answering, settlement: Settlement, nudge: Callable[[uuid.UUID], None]
+) -> Blueprint:
     """Make the routes."""
     routes = Blueprint("trainings", __name__, url_prefix="/models")
 
@@ -38,7 +41,8 @@ def blueprint(answering: Answering, settlement: Settlement, nudge: Callable[[uui
 
     @routes.post("/<uuid:training>/notice")
     def notice(training: uuid.UUID) -> ResponseReturnValue:
-        nudge(bodies.read_about(Notice, training).training)
+        bodies.read_about(Notice, training)
+        nudge(storage.model(training).id)
         return bodies.message(Acknowledgement())
 
     return routes
