@@ -50,8 +50,8 @@ def _signed_digits(exponent: int, width: int) -> list[tuple[int, int]]:
     return digits
 
 
-class _Products:
-    """Several products of powers of the same bases.
+class Products:
+    """Several products of powers of the same bases, recoded once for any bases.
 
     Parameters
     ----------
@@ -64,6 +64,21 @@ class _Products:
         # Half of each base's table: odd powers, followed by as many inverses. A base without exponent has none.
         self._halves = [1 << _width(total) - 2 if total else 0 for total in bits]
         self._steps = [self._recode(row) for row in exponents]
+
+    @property
+    def entries(self) -> int:
+        """Number of odd powers in the tables of all bases together."""
+        return sum(self._halves)
+
+    @property
+    def squarings(self) -> int:
+        """Number of squarings in all products together."""
+        return sum(len(steps) for steps in self._steps)
+
+    @property
+    def factors(self) -> int:
+        """Number of multiplications by a table entry in all products together."""
+        return sum(len(entries) for steps in self._steps for entries in steps)
 
     def _recode(self, exponents: Sequence[int]) -> list[list[int]]:
         """Return, for every squaring, highest first, the table entries to multiply by after it."""
@@ -122,7 +137,7 @@ class AffineMap:
     """
 
     def __init__(self, matrix: Sequence[Sequence[int]], offset: Sequence[int], weight: int = 1) -> None:
-        self._products = _Products(matrix)
+        self.products = Products(matrix)
         self._offset = offset
         self._weight = weight
 
@@ -144,7 +159,7 @@ class AffineMap:
             Encryptions of weight·(M w + c), at scale 2F if w and M are at scale F and c at scale 2F.
         """
         modulus = public_key.n_squared
-        products = self._products.compute(ciphertexts, self._offset, public_key.n)
+        products = self.products.compute(ciphertexts, self._offset, public_key.n)
         if self._weight != 1:
             # Raising d results costs less than lengthening d² exponents.
             products = [powmod(product, self._weight, modulus) for product in products]
@@ -172,4 +187,4 @@ def linear_combination(
     public_key : PublicKey
         The key they are encrypted under.
     """
-    return _Products([coefficients]).compute(ciphertexts, [constant], public_key.n)[0]
+    return Products([coefficients]).compute(ciphertexts, [constant], public_key.n)[0]

@@ -31,8 +31,7 @@ MINIMUM_BITS = 2048
 MAXIMUM_BITS = 8192
 """Longest modulus that is accepted: beyond it a peer could stall us with arithmetic alone."""
 
-_SHORT_WINDOW_BITS = 7
-_UNIFORM_WINDOW_BITS = 6
+_WINDOW_BITS = 6
 _UNIFORM_BASES = 48
 
 
@@ -300,8 +299,8 @@ def _short_tables(x: mpz, m: mpz, public_key: PublicKey) -> FixedBases:
     search for one takes the square root of their number, and this leaves as much again.
     """
     strength = 112 if public_key.bits <= 2048 else 128
-    windows = -(-4 * strength // _SHORT_WINDOW_BITS)
-    return FixedBases([powmod(x, 2 * public_key.n, m * m)], m, windows, _SHORT_WINDOW_BITS)
+    windows = -(-4 * strength // _WINDOW_BITS)
+    return FixedBases([powmod(x, 2 * public_key.n, m * m)], m, windows, _WINDOW_BITS)
 
 
 class Randomisers(Protocol):
@@ -379,20 +378,16 @@ class UniformRandomisers:
         self._thread.join()
 
     def _powers(self, count: int) -> list[mpz]:
-        tables = self._tables
-        if tables is not None:
-            return [tables.power(token_bytes(tables.digits)) for _ in range(count)]
         key = self._public_key
+        if self._tables is None and len(self._bases) >= _UNIFORM_BASES:
+            windows = -(-(key.bits + 128) // (_UNIFORM_BASES * _WINDOW_BITS))
+            self._tables = FixedBases(self._bases[:_UNIFORM_BASES], key.n, windows, _WINDOW_BITS)
+        if self._tables is not None:
+            return [self._tables.power(token_bytes(self._tables.digits)) for _ in range(count)]
         units = [_random_unit(key.n) for _ in range(count)]
         powers: list[mpz] = powmod_base_list(units, key.n, key.n_squared) if units else []
         self._bases += powers
         return powers
-
-    def _tabulate(self) -> None:
-        windows = -(-(self._public_key.bits + 128) // (_UNIFORM_BASES * _UNIFORM_WINDOW_BITS))
-        bases = self._bases[:_UNIFORM_BASES]
-        self._tables = FixedBases(bases, self._public_key.n, windows, _UNIFORM_WINDOW_BITS)
-        self._bases.clear()
 
     def _fill(self) -> None:
         while True:
@@ -400,8 +395,6 @@ class UniformRandomisers:
                 self._changed.wait_for(lambda: self._closed or len(self._ready) < self._target)
                 if self._closed:
                     return
-            if self._tables is None and len(self._bases) >= _UNIFORM_BASES:
-                self._tabulate()
             power = self._powers(1)
             with self._changed:
                 self._ready.extend(power)

@@ -141,6 +141,14 @@ def score(
     randomisers : Randomisers
         Short ones suffice: the result goes to the aggregator.
     """
+    coefficients, constant = quadratic_form(stats, factor, masks)
+    noise = _noise((factor << VECTOR_BITS) ** 2 << FRACTION_BITS >> NOISE_BITS)
+    total = linear_combination([*products, *masked], coefficients, constant + noise, key)
+    return total * randomisers.take(1)[0] % key.n_squared
+
+
+def quadratic_form(stats: GramStatistics, factor: int, masks: Sequence[int]) -> tuple[list[int], int]:
+    """Return what :func:`score` computes before noise: the coefficients of ûûᵀ (j ≤ k) and û, and the constant."""
     d = len(masks)
     scale = factor << VECTOR_BITS
     gram = [[to_fixed(value) for value in row] for row in stats.gram.tolist()]
@@ -152,9 +160,7 @@ def score(
         sum(value * (left + 2 * right) for value, left, right in zip(masks, gram_masks, moment, strict=True))
         + to_fixed(stats.target_square) * scale**2
     )
-    constant += _noise((scale**2 << FRACTION_BITS) >> NOISE_BITS)
-    total = linear_combination([*products, *masked], [*quadratic, *linear], constant, key)
-    return total * randomisers.take(1)[0] % key.n_squared
+    return [*quadratic, *linear], constant
 
 
 def _noise(bound: int) -> int:

@@ -5,7 +5,7 @@ from gmpy2 import mpz
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commons.crypto.kernel import AffineMap, _Products, linear_combination
+from commons.crypto.kernel import AffineMap, Products, linear_combination
 from commons.crypto.paillier import PrivateKey, PublicKey, ShortRandomisers
 
 entries = st.one_of(st.integers(-(2**42), 2**42), st.sampled_from([0, 1, -1, 2**40, -(2**40), 2**41 - 1]))
@@ -91,7 +91,7 @@ def test_encrypted_linear_combination_is_the_combination(
 
 @given(st.lists(entries, min_size=1, max_size=3))
 def test_recoded_digits_stand_for_their_exponents(exponents: list[int]) -> None:
-    products = _Products([exponents])
+    products = Products([exponents])
     (steps,) = products._steps
     start = 0
     for half, exponent in zip(products._halves, exponents, strict=True):

@@ -179,16 +179,15 @@ def test_short_randomisers_are_fresh_nth_powers() -> None:
 
 
 def test_longer_keys_get_longer_short_exponents() -> None:
-    assert SHORT._tables.digits * 7 == 448
-    assert ShortRandomisers(PublicKey(mpz(3) ** 1700 * 2 + 1))._tables.digits * 7 >= 512
+    assert 448 <= SHORT._tables.digits * 6 < 512
+    assert 512 <= ShortRandomisers(PublicKey(mpz(3) ** 1700 * 2 + 1))._tables.digits * 6
 
 
 def test_uniform_randomisers_are_fresh_nth_powers_before_and_after_they_have_tables() -> None:
     source = UniformRandomisers(PUBLIC, target=4)
     assert_fresh_nth_powers(source)
-    source.take(60)
     source.close()
-    source._tabulate()
+    source.take(60)
     assert_fresh_nth_powers(source)
     assert source._tables is not None
     # Exponents are at least 128 bits longer than the modulus: what the leftover hash lemma asks for.

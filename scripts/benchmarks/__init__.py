@@ -1,0 +1,1 @@
+"""Measurements of the encrypted arithmetic, and of what its contributions say."""
