@@ -83,8 +83,8 @@ class Training:
         if self._storage.training(course.id).validators is None:
             everybody = range(len(course.validator_rows))
             mse, validators = self._evaluations.zero(course, 0, everybody, all_of_them=False)
+            self._record(course, 0, mse)  # before what says that this is done
             self._storage.move(course.id, validators=list(validators))
-            self._record(course, 0, mse)
 
     def _evaluate(self, course: Course, iteration: int, total: Sum) -> None:
         mses, _ = self._score(course, "iteration", iteration, [total.ciphertexts], total.trainers, ())
