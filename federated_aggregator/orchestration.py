@@ -121,9 +121,10 @@ class Orchestration:
         market = self._chain.marketplace()
         on_chain = market.training(training_id)
         if on_chain.status == ChainStatus.OPEN:
-            self._offer(training_id)
-            self._close(market, market.training(training_id))
+            self._close(market, on_chain)
             on_chain = market.training(training_id)
+        if on_chain.status == ChainStatus.OPEN:
+            self._offer(training_id)
         if on_chain.status == ChainStatus.CLOSED:
             if on_chain.startable:
                 market.start_training(training_id)
@@ -133,15 +134,16 @@ class Orchestration:
         if on_chain.status == ChainStatus.TRAINING:
             self._train(market, on_chain)
             on_chain = market.training(training_id)
-        if on_chain.status in (ChainStatus.REPORTED, ChainStatus.FINISHED):
+        if on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED):
             self._deliver(training_id)
-        if on_chain.status == ChainStatus.REPORTED and market.now() > on_chain.deadline:
+        if on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED) and market.now() > on_chain.deadline:
             market.finalize(training_id)
             on_chain = market.training(training_id)
         if on_chain.status == ChainStatus.FINISHED:
             self._withdraw(market)
-            self._storage.move(training_id, Status.FINISHED)
-            self._tell(on_chain, None)
+            if self._storage.training(training_id).delivered:  # else the buyer gets its model when it is back
+                self._storage.move(training_id, Status.FINISHED, reason=None)
+                self._tell(on_chain, None)
         if on_chain.status in OVER:
             status, reason = OVER[on_chain.status]
             known = self._storage.training(training_id).reason
@@ -151,15 +153,9 @@ class Orchestration:
     def _offer(self, training_id: uuid.UUID) -> None:
         told = self._storage.offered(training_id)
         request = self._storage.training(training_id).parsed_request
-        for owner in self._storage.data_owners():
-            if owner.address in told:
-                continue
-            try:
-                self._owners.offer(owner.url, request)
-            except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
-                log.warning("owner not asked", owner=owner.url, training=str(training_id), error=str(error))
-                continue
-            self._storage.add_offer(training_id, owner.address)
+        urls = {owner.address: owner.url for owner in self._storage.data_owners() if owner.address not in told}
+        for address in self._owners.offer(urls, request):
+            self._storage.add_offer(training_id, address)
 
     def _close(self, market: Marketplace, on_chain: OnChain) -> None:
         terms = on_chain.terms
@@ -251,8 +247,12 @@ class Orchestration:
             training=training_id, model=outcome["model"], quotients=tuple(f"{value:x}" for value in quotients)
         )
         meter = Meter()
-        with meter.phase("settlement") as count:
-            self._buyer.deliver(request.buyer_url, delivery, count)
+        try:
+            with meter.phase("settlement") as count:
+                self._buyer.deliver(request.buyer_url, delivery, count)
+        except (PeerUnavailable, PeerRefused, VerificationFailed) as error:  # the owners need not wait for the buyer
+            log.warning("model not delivered yet", training=str(training_id), error=str(error))
+            return
         self._storage.add_phases(training_id, meter.take())
         self._storage.move(training_id, delivered=True)
 

@@ -27,6 +27,10 @@ from commons.protocol.messages import (
 
 BRIEF = Patience(answer_s=10, total_s=0)
 BUYER = Patience(answer_s=300, total_s=30)
+DELIVERY = Patience(answer_s=300, total_s=0)  # whoever delivers has others to think of, and comes again
+
+LOST_PART = 10
+"""An owner that was lost is waited for this much shorter, so that one that hangs does not stop every round."""
 
 Asking = Callable[[str, Patience], list[mpz]]
 """Asks the owner at a base URL for a vector."""
@@ -51,6 +55,7 @@ class Owners:
     def __init__(self, peers: Peers, timeout_s: float) -> None:
         self._peers = peers
         self._patience = Patience(answer_s=timeout_s, total_s=timeout_s)
+        self._patience_lost = Patience(answer_s=timeout_s / LOST_PART, total_s=0)
         self._executor = ThreadPoolExecutor(64, thread_name_prefix="owner")
 
     def ask(self, urls: Mapping[int, str], call: Asking, lost: set[str]) -> dict[int, list[mpz]]:
@@ -73,7 +78,7 @@ class Owners:
 
         def one(url: str) -> list[mpz] | None:
             try:
-                answer = call(url, BRIEF if url in lost else self._patience)
+                answer = call(url, self._patience_lost if url in lost else self._patience)
             except (PeerUnavailable, PeerRefused, VerificationFailed, InvalidInput) as error:
                 log.warning("owner left out", owner=url, error=str(error))
                 lost.add(url)
@@ -97,9 +102,18 @@ class Owners:
         """Return the call that asks for encrypted scores."""
         return self._vector("POST", f"/trainings/{question.training}/metrics", question, vector, count)
 
-    def offer(self, url: str, request: TrainingRequest) -> None:
-        """Ask an owner to take part, once."""
-        self._peers.call("POST", f"{url}/trainings", request, Acknowledgement, BRIEF)
+    def offer(self, urls: Mapping[str, str], request: TrainingRequest) -> list[str]:
+        """Ask several owners to take part, once, and return which of these (by whatever names) took note."""
+
+        def one(url: str) -> bool:
+            try:
+                self._peers.call("POST", f"{url}/trainings", request, Acknowledgement, BRIEF)
+            except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
+                log.warning("owner not asked", owner=url, training=str(request.training), error=str(error))
+                return False
+            return True
+
+        return [name for name, told in zip(urls, self._executor.map(one, urls.values()), strict=True) if told]
 
     def tell(self, url: str, content: Notice | Metric, count: Counter | None = None) -> None:
         """Tell an owner that something changed, or an MSE. It may miss it: the chain has both."""
@@ -146,7 +160,7 @@ class Buyer:
 
     def deliver(self, url: str, delivery: Delivery, count: Counter) -> None:
         """Deliver what unmasks the model."""
-        self._peers.call("PUT", f"{url}/models/{delivery.training}", delivery, Acknowledgement, BUYER, count)
+        self._peers.call("PUT", f"{url}/models/{delivery.training}", delivery, Acknowledgement, DELIVERY, count)
 
     def tell(self, url: str, training: uuid.UUID, count: Counter | None = None) -> None:
         """Tell the buyer that something changed on chain."""

@@ -64,7 +64,8 @@ class Recorder:
                     content = Metric(training=course.id, iteration=metric.iteration, mse=str(metric.mse))
                     with course.meter.phase("evaluation") as count:
                         for url in self._urls(course):
-                            self._owners.tell(url, content, count)
+                            if url not in course.lost:  # the chain tells it
+                                self._owners.tell(url, content, count)
 
     def _tell_start(self, course: Course) -> None:
         with course.meter.phase("evaluation") as count:

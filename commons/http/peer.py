@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from commons.errors import PeerRefused, PeerUnavailable, VerificationFailed
+from commons.errors import InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.bodies import MESSAGEPACK
 from commons.protocol.messages import Message
 
@@ -113,7 +113,7 @@ class Peers:
             raise PeerUnavailable(f"{url} does not answer: {error}") from None
         try:
             return answer.unpack(body)
-        except ValidationError as error:
+        except (ValidationError, InvalidInput) as error:
             raise VerificationFailed(f"{url} answered what is no {answer.__name__}: {error}") from None
 
     def _send(self, method: str, url: str, data: bytes | None, timeout: float, count: Counter | None) -> bytes:
@@ -126,11 +126,7 @@ class Peers:
                 timeout=(CONNECT_TIMEOUT_S, timeout),
                 allow_redirects=False,
             )
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
+        except requests.RequestException as error:  # a URL that is none, too: it came from the peer
             raise _TryAgain(type(error).__name__) from None
         if count is not None:
             count(len(data or b"") + len(response.content))
