@@ -10,6 +10,7 @@ import structlog
 
 from commons.chain.connection import Connection
 from commons.chain.marketplace import (
+    ChainUnavailable,
     InsufficientFunds,
     Marketplace,
     PaymentKind,
@@ -118,7 +119,7 @@ class Ordering:
             The account has another role, or the aggregator works on another contract.
         """
         market = self._chain.marketplace()
-        self._require_same_contract(market)
+        aggregator = self._describe_aggregator(market)
         if market.balance(self._chain.address) < new.payment:
             raise InsufficientFunds(self._chain.address, new.payment)
         self._register(market)
@@ -138,11 +139,15 @@ class Ordering:
             order=order.canonical(),
             sealed_key=self._vault.seal(key.to_bytes()),
             payment=new.payment,
-            terms=asdict(new.periods),
+            terms=asdict(new.periods) | {"aggregator": aggregator},
         )
         with self._lock:
             self._storage.add(model)
-            return self._announce(self._pay(model))
+            try:
+                return self._announce(self._pay(model))
+            except ChainUnavailable as error:  # the payment may be on its way: the driver finds out, and goes on
+                log.warning("order not paid yet", training=str(model.id), error=str(error))
+                return model
 
     def follow(self, model_id: uuid.UUID) -> Model:
         """Bring an order to where the chain says it stands; pay or announce what was interrupted."""
@@ -174,13 +179,14 @@ class Ordering:
         open_ = (Status.PAYING, Status.INITIATED, Status.IN_PROGRESS)
         return [model.id for model in self._storage.models(open_)]
 
-    def _require_same_contract(self, market: Marketplace) -> None:
+    def _describe_aggregator(self, market: Marketplace) -> str:
         found = calls.describe(self._peers, self._aggregator_url)
         if (found.contract.lower(), found.chain_id) != (market.address.lower(), market.chain_id):
             raise Conflict(
                 f"the aggregator works on contract {found.contract} of chain {found.chain_id},"
                 f" this service on {market.address} of chain {market.chain_id}"
             )
+        return found.account
 
     def _register(self, market: Marketplace) -> None:
         role = market.role(self._chain.address)
@@ -192,14 +198,16 @@ class Ordering:
     def _pay(self, model: Model) -> Model:
         market = self._chain.marketplace()
         if market.training(model.id).status == ChainStatus.NONE:
-            periods = Periods(**model.terms)
+            terms = dict(model.terms)
+            aggregator = terms.pop("aggregator")
+            periods = Periods(**terms)
             order = model.parsed_order
             joined_by = market.now() + periods.join_seconds
             try:
                 market.new_model(
                     model.id,
                     order.model_type,
-                    calls.describe(self._peers, self._aggregator_url).account,
+                    aggregator,
                     Terms(
                         wanted_owners=order.participants.wanted,
                         minimum_owners=order.participants.minimum,
@@ -231,7 +239,7 @@ class Ordering:
         )
         try:
             calls.announce(self._peers, self._aggregator_url, request)
-        except (PeerUnavailable, PeerRefused) as error:  # paid for already: the driver tries again
+        except (PeerUnavailable, PeerRefused, VerificationFailed) as error:  # it is paid for: the driver tries again
             log.warning("order not announced yet", training=str(model.id), error=str(error))
             return model
         return self._storage.move(model.id, announced=True)
