@@ -188,7 +188,8 @@ class Answering:
 
     def _take_seat(self, training_id: uuid.UUID) -> Seat:
         training = self._storage.training(training_id)
-        if training.status not in (Status.INITIATED, Status.IN_PROGRESS) or training.dataset_id is None:
+        # Not necessarily INITIATED or further: the chain, asked below, may be ahead of what was saved here.
+        if training.status in (Status.FINISHED, Status.FAILED) or training.dataset_id is None:
             raise Conflict(f"training {training_id} is {training.status} at this owner")
         own = self._chain.address
         on_chain = self._chain.marketplace().training(training_id)

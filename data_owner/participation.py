@@ -163,7 +163,7 @@ class Participation:
                 reason = "joining was over before this owner had accepted"
                 return self._storage.move(training_id, Status.FAILED, reason=reason)
             return self._storage.move(training_id, Status.OFFERED) if status == Status.ACCEPTING else training
-        if status == Status.ACCEPTING:
+        if status in (Status.OFFERED, Status.ACCEPTING):  # OFFERED: it was mined after it had been given up
             training = self._storage.move(training_id, Status.INITIATED)
             self._announce(training, own)
         if on_chain.status in (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED):
@@ -185,10 +185,7 @@ class Participation:
     def _announce(self, training: Training, own: str) -> None:
         try:
             calls.announce_acceptance(self._peers, training.aggregator_url, training.id, own)
-        except (
-            PeerUnavailable,
-            PeerRefused,
-        ) as error:  # the aggregator reads the chain anyway, a little later
+        except (PeerUnavailable, PeerRefused, VerificationFailed) as error:  # it reads the chain anyway, a little later
             log.warning("acceptance not announced", training=str(training.id), error=str(error))
 
 

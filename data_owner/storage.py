@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.OFFERED: frozenset({Status.ACCEPTING, Status.FAILED}),
+    Status.OFFERED: frozenset({Status.ACCEPTING, Status.INITIATED, Status.FAILED}),
     Status.ACCEPTING: frozenset({Status.OFFERED, Status.INITIATED, Status.FAILED}),
     Status.INITIATED: frozenset({Status.IN_PROGRESS, Status.FINISHED, Status.FAILED}),
     Status.IN_PROGRESS: frozenset({Status.FINISHED, Status.FAILED}),
