@@ -78,7 +78,9 @@ class Driver:
                 break
             except DeltaMLError as error:
                 log.warning("not ready yet", error=str(error))
-                self._stopped.wait(POLL_S)
+            except Exception:
+                log.exception("not ready yet")
+            self._stopped.wait(POLL_S)
         while not self._stopped.is_set():
             try:
                 self._submit(self._unfinished())
