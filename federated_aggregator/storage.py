@@ -8,8 +8,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, MetaData, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy import BigInteger, ForeignKey, MetaData, select, update
+from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
@@ -179,30 +179,22 @@ class Storage:
                 setattr(training, name, value)
         return training
 
-    def complete_round(
-        self, training_id: uuid.UUID, iteration: int, model: bytes, spent: Mapping[str, tuple[float, int]]
-    ) -> None:
-        """Save the model after a round, with the seconds and bytes that every phase has taken since the last."""
-        with self._database.write() as session:
-            training = session.get_one(Training, training_id)
-            training.iteration = iteration
-            training.model = model
-            self._add_phases(session, training_id, spent)
+    def complete_round(self, training_id: uuid.UUID, iteration: int, model: bytes) -> None:
+        """Save the model after a round."""
+        values = update(Training).where(Training.id == training_id).values(iteration=iteration, model=model)
+        with self._database.writer.begin() as connection:
+            connection.execute(values)
 
     def add_phases(self, training_id: uuid.UUID, spent: Mapping[str, tuple[float, int]]) -> None:
         """Add the seconds and bytes that phases have taken."""
         with self._database.write() as session:
-            self._add_phases(session, training_id, spent)
-
-    @staticmethod
-    def _add_phases(session: Session, training_id: uuid.UUID, spent: Mapping[str, tuple[float, int]]) -> None:
-        for name, (seconds, size) in spent.items():
-            phase = session.get(Phase, (training_id, name))
-            if phase is None:
-                session.add(Phase(training_id=training_id, name=name, seconds=seconds, bytes=size))
-            else:
-                phase.seconds += seconds
-                phase.bytes += size
+            for name, (seconds, size) in spent.items():
+                phase = session.get(Phase, (training_id, name))
+                if phase is None:
+                    session.add(Phase(training_id=training_id, name=name, seconds=seconds, bytes=size))
+                else:
+                    phase.seconds += seconds
+                    phase.bytes += size
 
     def phases(self, training_id: uuid.UUID) -> list[Phase]:
         """Return what the phases of a training took."""

@@ -70,7 +70,7 @@ class Training:
                 if self._converged(course, iteration):
                     break
             model = self._rounds.refresh(course, iteration - 1, total)
-            self._storage.complete_round(course.id, iteration, model, course.meter.take())
+            self._storage.complete_round(course.id, iteration, model)
         outcome = self._settle(course, iteration, total)
         self._storage.add_phases(course.id, course.meter.take())
         return outcome, total
@@ -136,5 +136,6 @@ class Training:
         return abs(before - last) < tolerance * before
 
     def _record(self, course: Course, iteration: int, mse: int) -> None:
+        self._storage.add_phases(course.id, course.meter.take())
         self._storage.add_metric(course.id, iteration, mse)
         self._report(course)
