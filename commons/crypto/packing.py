@@ -6,9 +6,13 @@ No exponent travels with a ciphertext.
 Headroom. A value that is masked must lie strictly between −2^VALUE_BITS and 2^VALUE_BITS, and masks are
 uniform in [2^VALUE_BITS, 2^SLOT_BITS − 2^VALUE_BITS): the sum stays in [0, 2^SLOT_BITS), so a slot never
 carries into the next one, and it hides the value to within a statistical distance of
-2^(VALUE_BITS + 1) / (2^SLOT_BITS − 2^(VALUE_BITS + 1)) < 2^−46. An aggregate of weights at scale 2F with
-Σa ≤ 2^19 (a_i ≤ 2^16) stays below 2^120 while the weights, of targets divided by a power of two near their
-range, stay below 2^21. Nothing can check this under encryption: it is why an owner refuses a diverging step.
+2^(VALUE_BITS + 1) / (2^SLOT_BITS − 2^(VALUE_BITS + 1)) < 2^−46.
+
+An aggregate at scale 2F is 2^80·Σa·w for the weights w of a model, so it fits while Σa·|w| < 2^40. Nothing can
+check that under encryption; it follows from what every owner checks of its own rows. Of a step that does not
+diverge, T rounds of N local steps lead from zero to |w| ≤ T·√(2ηNc), see `commons.learning.local_steps`, with
+η < 2 and c, the mean square of the scaled targets, at most 1. That is below 2^20 for 10⁴ rounds of 10³ steps, which
+leaves Σa up to 2^20: sixteen owners of the largest weight, 2^16. Local models, for contributions, are smaller.
 """
 
 from __future__ import annotations

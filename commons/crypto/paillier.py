@@ -31,7 +31,9 @@ MINIMUM_BITS = 2048
 MAXIMUM_BITS = 8192
 """Longest modulus that is accepted: beyond it a peer could stall us with arithmetic alone."""
 
-_WINDOW_BITS = 6
+# Longer windows need fewer multiplications, but their tables take longer to make, and fall out of caches.
+_SHORT_WINDOW_BITS = 6
+_UNIFORM_WINDOW_BITS = 5
 _UNIFORM_BASES = 48
 
 
@@ -230,7 +232,7 @@ class PrivateKey:
 
     def to_bytes(self) -> bytes:
         """Write the two primes, for storage under another layer of encryption."""
-        width = self._width(self.public_key.ciphertext_bytes)
+        width = (max(self._p.bit_length(), self._q.bit_length()) + 7) // 8
         return bytes(self._p.to_bytes(width, "big") + self._q.to_bytes(width, "big"))
 
     @classmethod
@@ -238,10 +240,6 @@ class PrivateKey:
         """Read what :meth:`to_bytes` wrote."""
         half = len(blob) // 2
         return cls(int.from_bytes(blob[:half], "big"), int.from_bytes(blob[half:], "big"))
-
-    @staticmethod
-    def _width(ciphertext_bytes: int) -> int:
-        return (ciphertext_bytes + 3) // 4
 
     def decrypt(self, ciphertext: mpz) -> int:
         """Return the plaintext of `ciphertext`, in [0, n)."""
@@ -299,8 +297,8 @@ def _short_tables(x: mpz, m: mpz, public_key: PublicKey) -> FixedBases:
     search for one takes the square root of their number, and this leaves as much again.
     """
     strength = 112 if public_key.bits <= 2048 else 128
-    windows = -(-4 * strength // _WINDOW_BITS)
-    return FixedBases([powmod(x, 2 * public_key.n, m * m)], m, windows, _WINDOW_BITS)
+    windows = -(-4 * strength // _SHORT_WINDOW_BITS)
+    return FixedBases([powmod(x, 2 * public_key.n, m * m)], m, windows, _SHORT_WINDOW_BITS)
 
 
 class Randomisers(Protocol):
@@ -338,7 +336,7 @@ class UniformRandomisers:
     The key owner knows the factors, so towards it only a uniform n-th power hides a ciphertext's history.
     The first are r^n for uniform r (computed with the interpreter lock released). They are handed out, and the
     first 48 of them are kept as the bases g_i of tables for all later ones, Πg_i^e_i with fresh uniform
-    exponents that together are 128 bits longer than n: nine times faster. By the leftover hash lemma
+    exponents that together are 128 bits longer than n: about seven times faster. By the leftover hash lemma
     (Impagliazzo, Levin and Luby, *Pseudo-random generation from one-way functions*, STOC 1989) such a product
     is within 2^−64 of uniform among the powers that the g_i generate, even for someone who knows the g_i; and
     they generate all n-th powers but for the chance, below 2^−46 whatever the factors of n, that all 48 lie
@@ -380,8 +378,8 @@ class UniformRandomisers:
     def _powers(self, count: int) -> list[mpz]:
         key = self._public_key
         if self._tables is None and len(self._bases) >= _UNIFORM_BASES:
-            windows = -(-(key.bits + 128) // (_UNIFORM_BASES * _WINDOW_BITS))
-            self._tables = FixedBases(self._bases[:_UNIFORM_BASES], key.n, windows, _WINDOW_BITS)
+            windows = -(-(key.bits + 128) // (_UNIFORM_BASES * _UNIFORM_WINDOW_BITS))
+            self._tables = FixedBases(self._bases[:_UNIFORM_BASES], key.n, windows, _UNIFORM_WINDOW_BITS)
         if self._tables is not None:
             return [self._tables.power(token_bytes(self._tables.digits)) for _ in range(count)]
         units = [_random_unit(key.n) for _ in range(count)]

@@ -47,8 +47,11 @@ def _curvature(stats: GramStatistics, ridge: float) -> FloatArray:
 def require_stable(stats: GramStatistics, learning_rate: float, ridge: float) -> None:
     """Refuse a step that diverges on these rows.
 
-    Overflow cannot be seen under masks, so it is prevented here: below the limit every local map is a
-    contraction (or neutral) and weights stay as small as the data allow.
+    Overflow cannot be seen under masks, so it is prevented here. Below the limit S = I − η(A + λI′) stretches no
+    vector, and N steps from zero lead no further than √(2ηNc), c = yᵀy/m: along an eigenvector of A + λI′ with
+    eigenvalue μ they lead to β·g, β the part of b, g = (1 − (1 − ημ)^N)/μ ≤ min(2/μ, ηN), so g² ≤ 2ηN/μ; and
+    Σβ²/μ ≤ c, the part of yᵀy/m that the columns explain. So T rounds lead no further than T·√(2ηNc), whatever the
+    weights in the average. As the intercept's column has curvature 1, η < 2.
 
     Raises
     ------

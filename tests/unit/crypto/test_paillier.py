@@ -191,7 +191,7 @@ def test_uniform_randomisers_are_fresh_nth_powers_before_and_after_they_have_tab
     assert_fresh_nth_powers(source)
     assert source._tables is not None
     # Exponents are at least 128 bits longer than the modulus: what the leftover hash lemma asks for.
-    assert source._tables.digits * 6 >= PUBLIC.bits + 128
+    assert source._tables.digits * 5 >= PUBLIC.bits + 128
 
 
 def test_uniform_randomisers_are_ready_before_they_are_asked_for() -> None:
