@@ -31,7 +31,7 @@ from commons.protocol.messages import (
     TrainingMessage,
     Vector,
 )
-from commons.protocol.outcome import factors
+from commons.protocol.schedule import require_zero_round, scales
 from data_owner.participation import statistics_for
 from data_owner.storage import Status, Storage
 
@@ -145,19 +145,24 @@ class Answering:
         """Score masked models: a :class:`Vector` with one ciphertext of rows × MSE for each."""
         seat = self._seat(question.training)
         seat.require_validator()
-        self._check_round(question.round, seat.order.hyper_parameters.iterations)
+        if question.kind == "zero":
+            require_zero_round(question.round)
+            factors: tuple[int, ...] = ()
+        else:
+            factors = scales(question, seat.order.hyper_parameters, seat.weights)
 
         def answer() -> list[mpz]:
             if question.kind == "zero":
                 return [evaluation.score_zero(seat.statistics, seat.key, seat.randomisers)]
-            scales = factors(question.kind, seat.weights, question.trainers, question.contributors)
-            vectors = wire.questioned_vectors(question, len(scales), seat.order.length, seat.key)
+            vectors = wire.questioned_vectors(question, len(factors), seat.order.length, seat.key)
             return [
                 evaluation.score(seat.statistics, factor, *vector, seat.key, seat.randomisers)
-                for factor, vector in zip(scales, vectors, strict=True)
+                for factor, vector in zip(factors, vectors, strict=True)
             ]
 
-        return self._once(f"score-{question.kind}", question.round, question, seat, answer)
+        # There is one settlement, whatever the number of rounds before it.
+        round_ = 0 if question.kind == "settlement" else question.round
+        return self._once(f"score-{question.kind}", round_, question, seat, answer)
 
     def _once(
         self,

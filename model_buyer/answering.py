@@ -32,12 +32,16 @@ from commons.protocol.messages import (
     TrainingMessage,
     Vector,
 )
-from commons.protocol.outcome import factors, packed_count
+from commons.protocol.outcome import packed_count
 from commons.protocol.round import refresh
+from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round
+from commons.protocol.schedule import scales as evaluation_scales
 from model_buyer.storage import Storage
 from model_buyer.vault import Vault
 
 SETTLEMENT: Final = "settlement"
+
+ENDED_BY_SETTLEMENT = ("refresh", "products-iteration", "open-iteration")
 
 RUNNING = (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED)
 """Where questions have answers; a settled training's model may still be delivered."""
@@ -90,7 +94,7 @@ class Answering:
     def multiply(self, question: MaskedModels) -> bytes:
         """Multiply masked models with themselves: a :class:`Vector` of d(d + 1)/2 ciphertexts for each."""
         desk = self.desk(question.training)
-        scales = _factors(desk, question)
+        scales = evaluation_scales(question, desk.order.hyper_parameters, desk.weights)
 
         def answer() -> Message:
             opened = self.opened(desk, question, len(scales))
@@ -102,14 +106,14 @@ class Answering:
     def open(self, question: Totals) -> bytes:
         """Open the sums over validators of one evaluation: :class:`Openings`, one for each model."""
         desk = self.desk(question.training)
-        validators = _places(question.validators, len(desk.validator_rows), "validators", 1)
+        validators = require_places(question.validators, len(desk.validator_rows), "validators", 1)
         rows = sum(desk.validator_rows[place] for place in validators)
         if question.kind == "zero":
-            if question.round > 1:
-                raise InvalidInput("the zero model is scored at the start, and once more at the end", "round")
+            self._require_zero(question)
             scales: tuple[int, ...] = (0,)
         else:
-            scales = _factors(desk, self.masked_models(question))
+            masked = self.masked_models(question)
+            scales = evaluation_scales(masked, desk.order.hyper_parameters, desk.weights)
 
         def answer() -> Message:
             totals = desk.key.public_key.decode(question.ciphertexts, len(scales))
@@ -122,6 +126,18 @@ class Answering:
         content = self._once(f"open-{question.kind}", _name(question), question, answer)
         self._record(question, scales[0], rows, content)
         return content
+
+    def _require_zero(self, question: Totals) -> None:
+        require_zero_round(question.round)
+        if question.round == 0:
+            return
+        # Two sums of the same over different validators tell what lies between: only if one was lost, and then once.
+        first = self._journal.find(question.training, "open-zero", 0)
+        settled = self._journal.find(question.training, f"open-{SETTLEMENT}", 0)
+        if first is None or settled is None or Totals.unpack(settled.question).validators != question.validators:
+            raise Conflict("the zero model is scored again by the validators of the settlement, after it")
+        if Totals.unpack(first.question).validators == question.validators:
+            raise Conflict("these validators have scored the zero model: it is not scored again")
 
     def masked_models(self, totals: Totals) -> MaskedModels:
         """Return the question that an evaluation's totals belong to; Conflict if it was not asked."""
@@ -164,7 +180,14 @@ class Answering:
         )
 
     def _once(self, kind: str, round_: int, question: TrainingMessage, answer: Callable[[], Message]) -> bytes:
-        return self._journal.once(question.training, kind, round_, question.pack(), lambda: answer().pack())
+        def first_answer() -> bytes:
+            # Whatever the order has left: once the settlement is asked for, nothing is opened but what belongs to it.
+            settling = self._journal.find(question.training, f"products-{SETTLEMENT}", 0) is not None
+            if settling and kind in ENDED_BY_SETTLEMENT:
+                raise Conflict(f"training {question.training} is being settled: it has no {kind} {round_} any more")
+            return answer().pack()
+
+        return self._journal.once(question.training, kind, round_, question.pack(), first_answer)
 
     def _record(self, question: Totals, factor: int, rows: int, content: bytes) -> None:
         total = int(Openings.unpack(content).totals[0], 16)
@@ -189,27 +212,6 @@ def _name(question: MaskedModels | Totals) -> int:
     return 0 if question.kind == SETTLEMENT else question.round
 
 
-def _factors(desk: Desk, question: MaskedModels) -> tuple[int, ...]:
-    hyper = desk.order.hyper_parameters
-    if question.kind == "zero":
-        raise InvalidInput("the zero model is not masked", "kind")
-    if not 1 <= question.round <= hyper.iterations:
-        raise InvalidInput(f"must be from 1 to {hyper.iterations}", "round")
-    if question.kind == "iteration" and question.round % hyper.evaluation_interval:
-        raise InvalidInput(f"the order evaluates every {hyper.evaluation_interval} rounds", "round")
-    trainers = _places(question.trainers, len(desk.weights), "trainers", 2)
-    wanted = 2 if question.kind == SETTLEMENT else 0
-    contributors = _places(question.contributors, len(desk.weights) if wanted else 0, "contributors", wanted)
-    return factors(question.kind, desk.weights, trainers, contributors)
-
-
 def _factor(desk: Desk, trainers: Sequence[int]) -> int:
-    return sum(desk.weights[place] for place in _places(trainers, len(desk.weights), "trainers", 2))
-
-
-def _places(places: Sequence[int], count: int, field: str, minimum: int) -> Sequence[int]:
-    if list(places) != sorted(set(places)) or not all(0 <= place < count for place in places):
-        raise InvalidInput(f"must be different places from 0 to {count - 1} in ascending order", field)
-    if len(places) < minimum:
-        raise InvalidInput(f"at least {minimum} are needed", field)
-    return places
+    places = require_places(trainers, len(desk.weights), "trainers", MINIMUM_SUMMED)
+    return sum(desk.weights[place] for place in places)
