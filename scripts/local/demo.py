@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import tempfile
 import time
 import uuid
@@ -24,6 +23,7 @@ from rich.text import Text
 from commons.chain.marketplace import Marketplace
 from commons.errors import DeltaMLError
 from scripts.local import diabetes, flow
+from scripts.local.command_line import PortBase, exit_on_signals
 from scripts.local.platform import REPOSITORY, LocalPlatform, Ports
 from scripts.local.report import Report, make_parties, make_report, train_in_plaintext
 
@@ -47,16 +47,7 @@ def run() -> None:
 
 
 def demo(
-    port_base: Annotated[
-        int | None,
-        typer.Option(
-            min=1024,
-            max=65000,
-            metavar="N",
-            help="Use ports N, N+1, … instead of 8545, 8080, 9090 and 5000 to 5004.",
-            show_default=False,
-        ),
-    ] = None,
+    port_base: PortBase = None,
     keep: Annotated[
         bool, typer.Option("--keep", metavar="", help="Leave everything up, and show how to go on, until Ctrl-C.")
     ] = False,
@@ -71,7 +62,7 @@ def demo(
     """
     console = Console(highlight=False)
     ports = Ports.standard() if port_base is None else Ports.consecutive(port_base)
-    _exit_on_signals()
+    exit_on_signals()
     try:
         ports.require_free()
         if json_file is not None and not json_file.absolute().parent.is_dir():
@@ -156,7 +147,7 @@ def _train(platform: LocalPlatform, console: Console) -> Report:
     training_seconds = time.monotonic() - accepting
     for owner in owners.values():
         owner.wait_for_status(training_id, "FINISHED")
-    _wait_for_withdrawals(services)
+    flow.wait_for_withdrawals(services)
 
     training = aggregator.training(training_id)
     chain = Marketplace(platform.urls["chain"], str(before["buyer"]["address"]))
@@ -199,15 +190,6 @@ def _wait_with_progress(platform: LocalPlatform, buyer: flow.Buyer, training_id:
     return model
 
 
-def _wait_for_withdrawals(services: dict[str, flow.Service], timeout: float = 30) -> None:
-    """Wait until every service has withdrawn what the contract credited it, as each does by itself."""
-    deadline = time.monotonic() + timeout
-    while owed := [name for name, service in services.items() if int(service.contract()["credit_wei"])]:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"after {timeout:.0f} s these have not withdrawn their credit: {', '.join(owed)}")
-        time.sleep(0.2)
-
-
 def _wait_for_the_user(platform: LocalPlatform, report: Report, console: Console) -> None:
     urls = platform.urls
     owner_ports = " ".join(str(port) for port in platform.ports.owners)
@@ -232,19 +214,6 @@ def _wait_for_the_user(platform: LocalPlatform, report: Report, console: Console
     while True:
         time.sleep(1)
         platform.require_running()
-
-
-def _exit_on_signals() -> None:
-    """Turn the first Ctrl-C, SIGTERM or hang-up into an exit; while that cleans up, the next are ignored."""
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def leave(number: int, frame: object) -> None:
-        for each in signals:
-            signal.signal(each, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    for each in signals:
-        signal.signal(each, leave)
 
 
 def _fresh_directory() -> Path:

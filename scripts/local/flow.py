@@ -253,6 +253,15 @@ def order_for(
     }
 
 
+def wait_for_withdrawals(services: Mapping[str, Service], timeout: float = 30) -> None:
+    """Wait until every service, by name, has withdrawn what the contract credited it, as each does by itself."""
+    deadline = time.monotonic() + timeout
+    while owed := [name for name, service in services.items() if int(service.contract()["credit_wei"])]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"after {timeout:.0f} s these have not withdrawn their credit: {', '.join(owed)}")
+        time.sleep(0.2)
+
+
 def _wait(what: str, look: Callable[[], tuple[str, Json]], wanted: str, timeout: float, interval: float = 0.2) -> Json:
     start = answered = time.monotonic()
     status = "unknown"
