@@ -1,7 +1,8 @@
 """One SQL database per service: SQLite by default, PostgreSQL by URL.
 
-A transaction is short and holds no call to a peer or to the chain. On SQLite, writers take the write lock at
-BEGIN: WAL and a busy timeout alone lose read-modify-writes when two connections upgrade their read locks.
+A transaction is short and holds no call to a peer or to the chain. Writers take the database's write lock at
+BEGIN. On SQLite, WAL and a busy timeout alone lose read-modify-writes when two connections upgrade their read locks;
+on PostgreSQL, two transactions that read the same row and then write it lose one of the writes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import JSON, TypeDecorator
 
 SQLITE_LOCK_WAIT_MS = 10_000
+WRITE_LOCK = 0x44656C7461
+"""PostgreSQL's advisory lock of whoever writes, in the service's own database."""
 
 
 class Decimal(TypeDecorator[int]):
@@ -111,9 +114,24 @@ class Database:
         self.engine.dispose()
 
 
+def _postgresql(url: str) -> Engine:
+    name, _, rest = url.partition("://")
+    if name in ("postgres", "postgresql"):
+        name = "postgresql+psycopg"
+    engine = create_engine(f"{name}://{rest}", pool_pre_ping=True)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("immediate", False):
+            # As SQLite's BEGIN IMMEDIATE: one writer at a time, so that what it has read still holds.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
+
+    return engine
+
+
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return _postgresql(url)
     engine = create_engine(url)
 
     @event.listens_for(engine, "connect")
