@@ -14,7 +14,7 @@ from typing import Literal
 from gmpy2 import mpz
 
 from commons.crypto.kernel import linear_combination
-from commons.crypto.packing import slots
+from commons.crypto.packing import SLOT_BITS, slots
 from commons.crypto.paillier import PublicKey
 from commons.learning.contributions import coalition_points, contributions
 from commons.protocol.messages import EvaluationKind
@@ -68,6 +68,23 @@ def settlement_vectors(
     """
     points = coalition_points(len(local_models))
     return [trained, *(averaged_model(local_models, coefficients, key) for coefficients in (weights, *points))]
+
+
+def settlement_bytes(length: int, trainers: int, key_bits: int) -> int:
+    """Return the size of the largest message of a training: the settlement's models, as validators are asked.
+
+    Parameters
+    ----------
+    length : int
+        Length d of a model.
+    trainers : int
+        How many there are.
+    key_bits : int
+        Length of the Paillier modulus.
+    """
+    vectors = 2 + 2 * trainers + trainers * (trainers - 1) // 2
+    ciphertexts = length + length * (length + 1) // 2  # the masked model, and its products
+    return vectors * (ciphertexts * 2 * key_bits // 8 + length * SLOT_BITS // 8)
 
 
 def averaged_model(local_models: Sequence[Sequence[mpz]], coefficients: Sequence[int], key: PublicKey) -> list[mpz]:

@@ -12,8 +12,10 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 from pydantic import Field, StrictInt, field_validator
 
+from commons.chain.settlement import trainer_count
 from commons.errors import InvalidInput
 from commons.http import bodies
+from commons.http.application import JSON_BODY_LIMIT
 from commons.learning.contributions import UNIT
 from commons.protocol.messages import (
     Body,
@@ -24,6 +26,7 @@ from commons.protocol.messages import (
     Participants,
     Real,
 )
+from commons.protocol.outcome import settlement_bytes
 from commons.users.storage import Users
 from model_buyer.ordering import NewOrder, Ordering, Periods
 from model_buyer.storage import Model, Storage
@@ -89,6 +92,7 @@ def blueprint(storage: Storage, users: Users, ordering: Ordering) -> Blueprint:
     @routes.post("")
     def order() -> ResponseReturnValue:
         fields = bodies.read(OrderFields)
+        _require_sendable(fields)
         users.get(fields.user_id)
         model = ordering.order(
             NewOrder(
@@ -118,6 +122,18 @@ def blueprint(storage: Storage, users: Users, ordering: Ordering) -> Blueprint:
         return jsonify(_document(storage, storage.model(model_id)))
 
     return routes
+
+
+def _require_sendable(fields: OrderFields) -> None:
+    features, participants = fields.data_requirements.features.list, fields.participants
+    trainers = trainer_count(participants.wanted, round(participants.validator_share * UNIT))
+    size = settlement_bytes(len(features) + 1, trainers, fields.hyper_parameters.key_bits)
+    if size > JSON_BODY_LIMIT:
+        raise InvalidInput(
+            f"{len(features)} features are too many for {trainers} trainers: scoring their coalitions would take"
+            f" a message of {size >> 20} MB, and {JSON_BODY_LIMIT >> 20} MB are the most",
+            "data_requirements.features.list",
+        )
 
 
 def _summary(model: Model) -> dict[str, Any]:
