@@ -13,6 +13,7 @@ from commons.chain.marketplace import Status as ChainStatus
 from commons.chain.marketplace import Training as OnChain
 from commons.crypto.packing import FRACTION_BITS
 from commons.crypto.paillier import InvalidOpening, PublicKey, UniformRandomisers
+from commons.database import now
 from commons.errors import Conflict, InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.learning.local_steps import relative_weights
 from commons.protocol.evaluation import Diverged
@@ -169,13 +170,19 @@ class Orchestration:
         if market.now() > on_chain.terms.training_deadline:
             market.expire(on_chain.id)
             return
+        training = self._storage.training(on_chain.id)
+        if training.status == Status.INITIATED:
+            joining = (now() - training.created).total_seconds()
+            self._storage.add_phases(on_chain.id, {"joining": (joining, 0)})
         self._storage.move(on_chain.id, Status.IN_PROGRESS)
         course = self._course(on_chain)
         self._recorder.announce(course)
         try:
             outcome, trained = self._run.run(course)
-            self._recorder.record(course)
-            self._report(market, course, outcome, trained)
+            with course.meter.phase("settlement"):
+                self._recorder.record(course)
+                self._report(market, course, outcome, trained)
+            self._storage.add_phases(on_chain.id, course.meter.take())
         except FATAL as error:
             reason = f"{type(error).__name__}: {error}"[:500]
             log.error("training aborted", training=str(on_chain.id), reason=reason)

@@ -123,9 +123,7 @@ class Training:
     ) -> tuple[list[int], tuple[int, ...]]:
         remaining = self._storage.training(course.id).validators
         assert remaining is not None
-        mses, validators = self._evaluations.models(
-            course, kind, iteration, vectors, trainers, contributors, remaining
-        )
+        mses, validators = self._evaluations.models(course, kind, iteration, vectors, trainers, contributors, remaining)
         if list(validators) != remaining:
             self._storage.move(course.id, validators=list(validators))
         return mses, validators

@@ -16,6 +16,8 @@ from commons.protocol.messages import Acceptance, Acknowledgement, TrainingReque
 from federated_aggregator.orchestration import Orchestration
 from federated_aggregator.storage import Storage, Training
 
+PHASES = ("joining", "rounds", "evaluation", "contributions", "settlement")
+
 
 def blueprint(
     storage: Storage, orchestration: Orchestration, chain: Connection, nudge: Callable[[uuid.UUID], None]
@@ -47,12 +49,16 @@ def blueprint(
     def show(training_id: uuid.UUID) -> ResponseReturnValue:
         training = storage.training(training_id)
         on_chain = chain.marketplace().training(training_id)
-        phases = storage.phases(training_id)
+        phases = {phase.name: phase for phase in storage.phases(training_id)}
         return jsonify(
             {
                 **_summary(training),
                 "roles": {"trainers": on_chain.trainers, "validators": on_chain.validators},
-                "phases": [{"name": p.name, "seconds": p.seconds, "bytes": p.bytes} for p in phases],
+                "phases": [
+                    {"name": name, "seconds": phases[name].seconds, "bytes": phases[name].bytes}
+                    for name in PHASES
+                    if name in phases
+                ],
                 "reason": training.reason,
             }
         )
