@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 
@@ -178,10 +180,12 @@ class Orchestration:
         course = self._course(on_chain)
         self._recorder.announce(course)
         try:
-            outcome, trained = self._run.run(course)
+            outcome = self._storage.training(on_chain.id).outcome
+            if outcome is None:
+                outcome = self._conclude(course, *self._run.run(course))
             with course.meter.phase("settlement"):
                 self._recorder.record(course)
-                self._report(market, course, outcome, trained)
+                market.report_result(on_chain.id, _result(outcome))
             self._storage.add_phases(on_chain.id, course.meter.take())
         except FATAL as error:
             reason = f"{type(error).__name__}: {error}"[:500]
@@ -210,36 +214,28 @@ class Orchestration:
             validator_rows=[owner.rows for owner in validators],
         )
 
-    def _report(self, market: Marketplace, course: Course, outcome: Outcome, trained: Sum) -> None:
+    def _conclude(self, course: Course, outcome: Outcome, trained: Sum) -> dict[str, Any]:
         contributors, models = self._run.local_models(course)
         if outcome.model == "trained":
             place, factor, ciphertexts = 0, sum(course.weights[i] for i in trained.trainers), trained.ciphertexts
         else:
             weights = [course.weights[i] for i in contributors]
             place, factor, ciphertexts = 1, sum(weights), averaged_model(models, weights, course.key)
-        self._storage.move(
-            course.id,
-            outcome={
-                "model": outcome.model,
-                "place": place,
-                "divisor": str(factor << FRACTION_BITS),
-                "iterations": outcome.iterations,
-                "contributions": [str(value) for value in outcome.contributions],
-                "partial_mses": [str(value) for value in outcome.partial_mses],
-            },
-        )
-        result = Result(
-            iterations=outcome.iterations,
-            initial_mse=outcome.initial_mse,
-            final_mse=outcome.final_mse,
-            partial_mses=outcome.partial_mses,
-            contributions=outcome.contributions,
-            trainers_answered=outcome.trainers_answered,
-            validators_answered=outcome.validators_answered,
-            transcript_root=NO_TRANSCRIPT,
-            model_hash=hashlib.sha256(course.key.encode(ciphertexts)).digest(),
-        )
-        market.report_result(course.id, result)
+        document = {
+            "model": outcome.model,
+            "place": place,
+            "divisor": str(factor << FRACTION_BITS),
+            "iterations": outcome.iterations,
+            "initial_mse": str(outcome.initial_mse),
+            "final_mse": str(outcome.final_mse),
+            "partial_mses": [str(value) for value in outcome.partial_mses],
+            "contributions": [str(value) for value in outcome.contributions],
+            "trainers_answered": outcome.trainers_answered,
+            "validators_answered": outcome.validators_answered,
+            "model_hash": hashlib.sha256(course.key.encode(ciphertexts)).hexdigest(),
+        }
+        self._storage.move(course.id, outcome=document)
+        return document
 
     def _deliver(self, training_id: uuid.UUID) -> None:
         training = self._storage.training(training_id)
@@ -273,3 +269,17 @@ class Orchestration:
     def _withdraw(self, market: Marketplace) -> None:
         if market.credit(self._chain.address) > 0:
             market.withdraw()
+
+
+def _result(outcome: Mapping[str, Any]) -> Result:
+    return Result(
+        iterations=outcome["iterations"],
+        initial_mse=int(outcome["initial_mse"]),
+        final_mse=int(outcome["final_mse"]),
+        partial_mses=tuple(int(value) for value in outcome["partial_mses"]),
+        contributions=tuple(int(value) for value in outcome["contributions"]),
+        trainers_answered=tuple(outcome["trainers_answered"]),
+        validators_answered=tuple(outcome["validators_answered"]),
+        transcript_root=NO_TRANSCRIPT,
+        model_hash=bytes.fromhex(outcome["model_hash"]),
+    )
