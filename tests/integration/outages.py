@@ -1,0 +1,232 @@
+"""Watching running services from outside, and stopping them at a chosen moment.
+
+A process is frozen (SIGSTOP) to hold a training at a known point: whoever waits for it waits until it is thawed. So
+a test kills somebody in the middle of a round because the round cannot end, not because it slept for the right time.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+import numpy as np
+import psutil
+import pytest
+
+from commons.chain.marketplace import Marketplace, Status, Training
+from commons.learning.local_steps import local_map
+from commons.learning.statistics import GramStatistics, TableStatistics
+from commons.protocol.messages import Totals
+from scripts.local import diabetes
+from scripts.local.flow import Json
+from scripts.local.platform import LocalPlatform
+from tests.integration.conftest import ROWS, Town
+
+TARGET_SCALE = 512
+PATIENCE_S = 120.0
+
+Value = TypeVar("Value")
+
+
+def until(what: str, look: Callable[[], Value], patience_s: float = PATIENCE_S, pause_s: float = 0.002) -> Value:
+    """Look again and again until there is something to see, and return it."""
+    deadline = time.monotonic() + patience_s
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"not within {patience_s:.0f} s: {what}"
+        time.sleep(pause_s)
+    return seen
+
+
+class Books:
+    """The database of a running service, read only."""
+
+    def __init__(self, platform: LocalPlatform, name: str, training_id: str) -> None:
+        self._database = sqlite3.connect(
+            f"file:{platform.directory / name / 'service.db'}?mode=ro", uri=True, isolation_level=None
+        )
+        self._id = UUID(training_id).hex
+
+    def entry(self, kind: str, round_: int) -> tuple[bytes, bytes] | None:
+        """Question and answer of an exchange, if the service has it in its journal."""
+        query = "SELECT question, answer FROM journal WHERE training_id = ? AND kind = ? AND round = ?"
+        return self._database.execute(query, (self._id, kind, round_)).fetchone()
+
+    def rounds(self, kind: str) -> list[int]:
+        """The rounds of which the journal has an exchange of that kind."""
+        query = "SELECT round FROM journal WHERE training_id = ? AND kind = ? ORDER BY round"
+        return [row[0] for row in self._database.execute(query, (self._id, kind))]
+
+    def value(self, table: str, column: str) -> Any:
+        """A column of the training's row in a table."""
+        key = "training_id" if table == "metrics" else "id"
+        row = self._database.execute(f"SELECT {column} FROM {table} WHERE {key} = ?", (self._id,)).fetchone()
+        return row and row[0]
+
+
+@contextmanager
+def frozen(platform: LocalPlatform, *names: str) -> Iterator[None]:
+    """Stop processes, and let them go on at the end, or what was started in their place."""
+    for name in names:
+        freeze(platform, name)
+    try:
+        yield
+    finally:
+        for name in names:
+            thaw(platform, name)
+
+
+def freeze(platform: LocalPlatform, name: str) -> None:
+    """Stop a process, and see that it has stopped."""
+    platform.supervisor.signal(name, signal.SIGSTOP)
+    leader = psutil.Process(platform.supervisor.pid(name))
+    for process in (leader, *leader.children(recursive=True)):
+        until(f"{name} stops", lambda process=process: process.status() == psutil.STATUS_STOPPED)
+
+
+def thaw(platform: LocalPlatform, name: str) -> None:
+    """Let a process go on."""
+    with suppress(ProcessLookupError):  # killed while it was frozen
+        platform.supervisor.signal(name, signal.SIGCONT)
+
+
+def chain_of(town: Town) -> Marketplace:
+    """The contract, to look at."""
+    address = (town.platform.directory / "contract-address").read_text().strip()
+    return Marketplace(town.platform.urls["chain"], address)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training that is watched."""
+
+    town: Town
+    id: str
+    hyper: dict[str, Any]
+    roles: dict[str, str]
+    """Names of the owners' processes by role: trainer-1, trainer-2, …, validator-1, …, and the other services."""
+
+    @property
+    def on_chain(self) -> Training:
+        """The training as the contract has it."""
+        return chain_of(self.town).training(UUID(self.id))
+
+    def books(self, role: str) -> Books:
+        """The database of a service."""
+        return Books(self.town.platform, self.roles[role], self.id)
+
+    def log(self, role: str) -> str:
+        """Everything that a service has logged of this training."""
+        lines = self.town.platform.supervisor.log(self.roles[role]).read_text().splitlines()
+        return "\n".join(line for line in lines if self.id in line)
+
+    def expect_finished(self) -> Json:
+        """Expect the training to end well everywhere, and everything to be paid out once; return the model."""
+        model = self.town.buyer.wait_finished(self.id)
+        earned = {}
+        for member in self.town.members.values():
+            if member.address in {owner.address for owner in self.on_chain.owners}:
+                earned[member.address] = int(member.owner.wait_for_status(self.id, "FINISHED")["earned"])
+        until("the aggregator finishes", lambda: self.town.aggregator.training(self.id)["status"] == "FINISHED")
+        chain, on_chain = chain_of(self.town), self.on_chain
+        payments = chain.payments(UUID(self.id))
+        assert sum(payment.wei for payment in payments) == on_chain.escrow
+        assert len({(payment.recipient, payment.kind) for payment in payments}) == len(payments)
+        paid = {payment.recipient: payment.wei for payment in payments}
+        assert {address: paid.get(address, 0) for address in earned} == earned
+        assert {address: chain.credit(address) for address in paid} == dict.fromkeys(paid, 0)
+        assert chain.balance(chain.address) == 0
+        return model
+
+    def expect_agreement(self, model: Json) -> None:
+        """Expect the model's error to be that of descent in the clear by whoever answered."""
+        assert model["metrics"]["trained_mse"] == pytest.approx(self._plaintext_mse(), rel=1e-8)
+
+    def expect_nobody_left_out(self) -> None:
+        """Expect everybody to have taken part in everything."""
+        rounds = int(self.hyper["iterations"])
+        trainers, validators = self._places("trainer"), self._places("validator")
+        aggregator = self.books("aggregator")
+        assert [self._answered(round_) for round_ in range(rounds)] == [trainers] * rounds
+        for kind in ("zero", "iteration", "settlement"):
+            for round_ in aggregator.rounds(f"total-{kind}"):
+                assert Totals.unpack(_question(aggregator, f"total-{kind}", round_)).validators == tuple(validators)
+
+    def expect_consistent_questions(self) -> None:
+        """Expect that nobody was asked two questions where the protocol asks one."""
+        aggregator, buyer = self.books("aggregator"), self.books("buyer")
+        interval = self.hyper["evaluation_interval"]
+        evaluated = aggregator.rounds("mask-iteration")
+        assert evaluated == list(range(interval, self.hyper["iterations"], interval))
+        (last,) = aggregator.rounds("mask-settlement")
+        for asked, answered in (
+            *((("mask", round_), ("refresh", round_)) for round_ in range(last - 1)),
+            *((("mask-iteration", round_), ("products-iteration", round_)) for round_ in evaluated),
+            *((("total-iteration", round_), ("open-iteration", round_)) for round_ in evaluated),
+            (("mask-settlement", last), ("products-settlement", 0)),
+            (("total-settlement", last), ("open-settlement", 0)),
+            (("total-zero", 0), ("open-zero", 0)),
+        ):
+            assert _question(aggregator, *asked) == _question(buyer, *answered)
+        trainers = [self.books(role) for role in self.roles if role.startswith("trainer")]
+        for round_ in range(last):
+            assert len({_question(books, "update", round_) for books in trainers}) == 1
+        for role in self.roles:
+            assert "already been answered" not in self.log(role)
+
+    def _plaintext_mse(self) -> float:
+        statistics = self._statistics()
+        owners = [statistics[address] for address in self.on_chain.trainers]
+        maps = [local_map(owner, self.hyper["learning_rate"], 0.0, 1) for owner in owners]
+        model = np.zeros(len(diabetes.FEATURES) + 1)
+        for round_ in range(self.hyper["iterations"]):
+            model = np.mean([maps[i][0] @ model + maps[i][1] for i in self._answered(round_)], axis=0)
+        validators = [statistics[address] for address in self.on_chain.validators]
+        return float(np.mean([each.mse(model) for each in validators])) * TARGET_SCALE**2
+
+    def _statistics(self) -> dict[str, GramStatistics]:
+        tables = zip(self.town.members.values(), diabetes.split(len(self.town.members), ROWS), strict=True)
+        return {
+            member.address: TableStatistics.accumulate([table], diabetes.COLUMNS).select(
+                diabetes.FEATURES, diabetes.TARGET, TARGET_SCALE
+            )
+            for member, table in tables
+        }
+
+    def _answered(self, round_: int) -> list[int]:
+        return list(_question(self.books("aggregator"), "sum", round_))
+
+    def _places(self, role: str) -> list[int]:
+        return list(range(sum(name.startswith(role) for name in self.roles)))
+
+
+def begin(town: Town, hyper: dict[str, Any], owners: int = 5, **optional: Any) -> Case:
+    """Have a training begin, and return when its roles are known; the buyer is still frozen, so it cannot go on."""
+    names = list(town.members)[:owners]
+    training_id = town.order(hyper_parameters=hyper, participants={"wanted": owners}, **optional)
+    town.accept(training_id, *names[:-1])
+    town.members[names[-1]].owner.wait_for_status(training_id, "READY")
+    freeze(town.platform, "buyer")
+    town.members[names[-1]].owner.accept(training_id)
+    chain = chain_of(town)
+    on_chain = until("roles are drawn", lambda: _drawn(chain.training(UUID(training_id))))
+    name_of = {member.address: name for name, member in town.members.items()}
+    roles = {"aggregator": "aggregator", "buyer": "buyer"}
+    roles |= {f"trainer-{i}": name_of[address] for i, address in enumerate(on_chain.trainers, start=1)}
+    roles |= {f"validator-{i}": name_of[address] for i, address in enumerate(on_chain.validators, start=1)}
+    return Case(town, training_id, hyper, roles)
+
+
+def _drawn(training: Training) -> Training | None:
+    return training if training.status == Status.TRAINING else None
+
+
+def _question(books: Books, kind: str, round_: int) -> bytes:
+    entry = books.entry(kind, round_)
+    assert entry is not None, f"no {kind} {round_}"
+    return entry[0]
