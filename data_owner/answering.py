@@ -120,9 +120,11 @@ class Answering:
         """
         seat = self._seat(question.training)
         self._check_round(question.round, seat.order.hyper_parameters.iterations - 1)
+        if question.round == 0 and question.model:
+            raise InvalidInput("the model of round 0 is zero: it is not sent", "model")
 
         def answer() -> list[mpz]:
-            if question.round == 0:  # the first model is zero, whatever anybody sends
+            if question.round == 0:
                 model = [seat.key.trivial(0)] * seat.order.length
             else:
                 model = seat.key.decode(question.model, seat.order.length)

@@ -31,6 +31,7 @@ from pydantic import (
 from commons.errors import InvalidInput
 
 PROTOCOL_VERSION = 1
+MAX_FEATURES = 500
 MAX_ITERATIONS = 10_000
 MAX_DESCRIPTION_BYTES = 10_000
 LARGEST_VALUE, SMALLEST_TARGET = 1e15, 1e-15
@@ -113,14 +114,16 @@ class Features(Body):
     ``range`` bounds every value of every feature; ``pre_processing`` is reserved: nothing is supported in it yet.
     """
 
-    list: Annotated[tuple[Name, ...], Field(min_length=1, max_length=500)]
+    list: tuple[Name, ...]
     range: Range
-    pre_processing: tuple[dict[str, Any], ...] = ()
+    pre_processing: tuple[Any, ...] = ()
     desc: Description = Field(default_factory=dict)
 
     @field_validator("list")
     @classmethod
     def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not 1 <= len(names) <= MAX_FEATURES:
+            raise ValueError(f"must name 1 to {MAX_FEATURES} columns, and names {len(names)}")
         folded = [name.casefold() for name in names]
         twice = sorted({name for name in folded if folded.count(name) > 1})
         if twice:
@@ -129,9 +132,9 @@ class Features(Body):
 
     @field_validator("pre_processing")
     @classmethod
-    def _none_yet(cls, steps: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    def _none_yet(cls, steps: tuple[Any, ...]) -> tuple[Any, ...]:
         if steps:
-            raise ValueError("pre-processing is not supported yet: send an empty list and scaled features")
+            raise ValueError("is not supported yet: send an empty list, and have owners scale their columns")
         return steps
 
 

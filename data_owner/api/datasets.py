@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import UnsupportedMediaType
 
 from commons.errors import InvalidInput
 from data_owner import datasets
@@ -47,13 +48,17 @@ def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Blueprint:
 
     @routes.post("")
     def upload() -> ResponseReturnValue:
+        if request.mimetype != "multipart/form-data":
+            raise UnsupportedMediaType("send a CSV file as multipart/form-data, in the field 'file'")
         request.max_content_length = limit_bytes
         file = request.files.get("file")
         if file is None:
-            raise InvalidInput("send a CSV file as multipart/form-data in the field 'file'", "file")
+            raise InvalidInput("is missing: send a CSV file under this name", "file")
         name = file.filename or "dataset.csv"
-        if name != PurePosixPath(name).name or name != PureWindowsPath(name).name or not name.isprintable():
-            raise InvalidInput("a file name must not contain a path", "file")
+        if name in (".", "..") or name != PurePosixPath(name).name or name != PureWindowsPath(name).name:
+            raise InvalidInput("the file's name must be a name, without a path", "file")
+        if not name.isprintable():
+            raise InvalidInput("the file's name must not have control characters", "file")
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "upload"
             file.save(path)
