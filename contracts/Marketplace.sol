@@ -180,7 +180,10 @@ contract Marketplace is IMarketplace, ReentrancyGuardTransient {
         address[] memory owners = t.owners;
         // Fisher-Yates. The id keeps trainings that closed in one block apart. From here on an owner's
         // position only says that it takes part, so the shuffle leaves it alone.
+        // The draw decides who validates, not who wins a prize: what a block's proposer could gain by
+        // withholding blocks is far below their reward, and the modulo's bias is below 2^-247.
         for (uint256 i = owners.length - 1; i > 0; --i) {
+            // slither-disable-next-line weak-prng
             uint256 j = uint256(keccak256(abi.encode(entropy, id, i))) % (i + 1);
             (owners[i], owners[j]) = (owners[j], owners[i]);
         }
@@ -447,12 +450,15 @@ contract Marketplace is IMarketplace, ReentrancyGuardTransient {
             revert InvalidOwnerCounts(terms.minimumOwners, terms.wantedOwners, LEAST_OWNERS, MOST_OWNERS);
         }
         uint256 latest = block.timestamp + LONGEST_TRAINING;
+        // Deadlines are hours and days apart; the seconds that a block's proposer can choose do not matter.
+        // slither-disable-start timestamp
         if (
             terms.joinDeadline <= block.timestamp || terms.trainingDeadline <= terms.joinDeadline
                 || terms.trainingDeadline > latest
         ) {
             revert InvalidDeadlines(terms.joinDeadline, terms.trainingDeadline, block.timestamp, latest);
         }
+        // slither-disable-end timestamp
         if (terms.reviewPeriod == 0 || terms.reviewPeriod > LONGEST_REVIEW) {
             revert InvalidReviewPeriod(terms.reviewPeriod, LONGEST_REVIEW);
         }
@@ -477,10 +483,12 @@ contract Marketplace is IMarketplace, ReentrancyGuardTransient {
     }
 
     function _requireNotAfter(uint256 deadline) private view {
+        // slither-disable-next-line timestamp -- see _requireValid
         if (block.timestamp > deadline) revert TooLate(deadline, block.timestamp);
     }
 
     function _requireAfter(uint256 deadline) private view {
+        // slither-disable-next-line timestamp -- see _requireValid
         if (block.timestamp <= deadline) revert TooEarly(deadline, block.timestamp);
     }
 

@@ -73,7 +73,10 @@ library Settlement {
         pure
         returns (Split memory parts)
     {
+        // Whole wei at each step, so that the parts are parts of something that was itself paid in wei: the
+        // buyer gets the dust of every step.
         uint256 trainersMoney = (escrow * 70) / 100;
+        // slither-disable-next-line divide-before-multiply
         uint256 fixedMoney = (trainersMoney * fixedShare) / WHOLE;
         parts.aggregator = (escrow * 10) / 100;
         parts.validator = (escrow * 20) / 100 / validators;

@@ -22,7 +22,7 @@ SOLC_VERSION = "0.8.37"
 SETTINGS = {
     "evmVersion": "cancun",
     "viaIR": True,
-    "optimizer": {"enabled": True, "runs": 1_000_000},
+    "optimizer": {"enabled": True, "runs": 200},
     # Bytecode that changes with the code and not with its comments.
     "metadata": {"appendCBOR": False, "bytecodeHash": "none"},
     "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object"]}},
@@ -99,9 +99,7 @@ def build_artefact(sources: Mapping[str, str], contracts: Mapping[str, Any]) -> 
         "contract": "Marketplace",
         "compiler": {"solc": SOLC_VERSION}
         | {name: value for name, value in SETTINGS.items() if name != "outputSelection"},
-        "sources": {
-            name: "sha256:" + hashlib.sha256(text.encode()).hexdigest() for name, text in sources.items()
-        },
+        "sources": {name: "sha256:" + hashlib.sha256(text.encode()).hexdigest() for name, text in sources.items()},
         "bytecode": "0x" + marketplace["evm"]["bytecode"]["object"],
         "abi": marketplace["abi"],
     }

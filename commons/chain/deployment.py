@@ -126,9 +126,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     try:
         deployer = _account(environment, "DELTAML_ACCOUNT_PRIVATE_KEY")
         if deployer is None:
-            raise ConfigurationError(
-                "set DELTAML_ACCOUNT_PRIVATE_KEY to the account that pays for the deployment"
-            )
+            raise ConfigurationError("set DELTAML_ACCOUNT_PRIVATE_KEY to the account that pays for the deployment")
         arbiter = _account(environment, "DELTAML_ARBITER_PRIVATE_KEY")
         address = patiently(ensure_deployed)(options.chain, deployer, options.output)
         if arbiter is not None:

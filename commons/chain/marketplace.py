@@ -18,7 +18,7 @@ from uuid import UUID
 
 from eth_abi.abi import decode
 from eth_account.signers.local import LocalAccount
-from eth_typing import ABIComponent, ABIError, BlockNumber, HexStr
+from eth_typing import ABIComponent, ABIError, BlockNumber, ChecksumAddress, HexStr
 from eth_utils.abi import abi_to_signature, get_abi_input_types
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
@@ -157,12 +157,12 @@ class _Node:
     """One JSON-RPC node, and one account that signs; safe from several threads."""
 
     def __init__(self, rpc_url: str, account: LocalAccount | None) -> None:
-        # Callers retry whole calls, so web3 must not.
-        self.web3 = Web3(
-            HTTPProvider(
-                rpc_url, request_kwargs={"timeout": REQUEST_TIMEOUT}, exception_retry_configuration=None
-            )
+        # Callers retry whole calls, so web3 must not; and its middleware, which asks for the chain's id again
+        # and again, does nothing that is needed here.
+        provider = HTTPProvider(
+            rpc_url, request_kwargs={"timeout": REQUEST_TIMEOUT}, exception_retry_configuration=None
         )
+        self.web3 = Web3(provider, middleware=[])
         self.account = account
         self._errors = {
             keccak(text=abi_to_signature(entry))[:4]: cast(ABIError, entry)
@@ -192,7 +192,7 @@ class _Node:
             if "insufficient funds" in str(error).lower() and self.account is not None:
                 raise InsufficientFunds(self.account.address, value) from error
             raise ChainUnavailable(f"the node refused: {error}") from error
-        except (RequestException, Web3Exception, ValueError) as error:
+        except (RequestException, Web3Exception, ValueError) as error:  # ValueError: the answer is no JSON
             # Without the error's text, which quotes the node's URL, and that may hold a key.
             raise ChainUnavailable(f"the chain does not answer ({type(error).__name__})") from error
 
@@ -209,10 +209,7 @@ class _Node:
         values = decode(get_abi_input_types(error), payload[4:])
         return Reverted(
             error["name"],
-            {
-                entry["name"]: _readable(entry, value)
-                for entry, value in zip(error["inputs"], values, strict=True)
-            },
+            {entry["name"]: _readable(entry, value) for entry, value in zip(error["inputs"], values, strict=True)},
         )
 
     def send(self, data: HexStr, to: str | None, value: int = 0) -> TxReceipt:
@@ -279,7 +276,7 @@ class Marketplace:
 
     Raises
     ------
-    ConfigurationError
+    InvalidInput
         `address` is not an address.
 
     Notes
@@ -290,14 +287,11 @@ class Marketplace:
     """
 
     def __init__(self, rpc_url: str, address: str, account: LocalAccount | None = None) -> None:
-        try:
-            self.address: str = to_checksum_address(address)
-        except ValueError as error:
-            raise ConfigurationError(f"{address!r} is not the address of a contract") from error
+        self.address: str = _address(address)
         self.account = account
         self._node = _Node(rpc_url, account)
         self._contract = self._node.web3.eth.contract(
-            address=to_checksum_address(address), abi=load_artefact()["abi"], decode_tuples=True
+            address=_address(address), abi=load_artefact()["abi"], decode_tuples=True
         )
 
     @property
@@ -345,7 +339,7 @@ class Marketplace:
             Wei.
         """
         with self._node.translated():
-            return int(self._node.web3.eth.get_balance(to_checksum_address(address)))
+            return int(self._node.web3.eth.get_balance(_address(address)))
 
     def credit(self, address: str) -> int:
         """Read what an account can withdraw.
@@ -360,7 +354,7 @@ class Marketplace:
         int
             Wei.
         """
-        return int(self._read("credit", to_checksum_address(address)))
+        return int(self._read("credit", _address(address)))
 
     def role(self, address: str) -> Role:
         """Read the role of an account.
@@ -375,7 +369,7 @@ class Marketplace:
         Role
             NONE when it has not registered.
         """
-        return Role(self._read("role", to_checksum_address(address)))
+        return Role(self._read("role", _address(address)))
 
     def training(self, training_id: UUID) -> Training:
         """Read everything the contract knows about a training.
@@ -462,9 +456,7 @@ class Marketplace:
         """
         return self._send("register", role)
 
-    def new_model(
-        self, training_id: UUID, model_type: str, aggregator: str, terms: Terms, value: int
-    ) -> Receipt:
+    def new_model(self, training_id: UUID, model_type: str, aggregator: str, terms: Terms, value: int) -> Receipt:
         """Order a training and pay for it, as a buyer.
 
         Parameters
@@ -472,7 +464,7 @@ class Marketplace:
         training_id : UUID
             Fresh.
         model_type : str
-            ASCII, at most 32 characters.
+            Kind of model, at most 32 bytes.
         aggregator : str
             A registered aggregator.
         terms : Terms
@@ -486,7 +478,7 @@ class Marketplace:
             The mined transaction.
         """
         order = {
-            "arbiter": to_checksum_address(terms.arbiter),
+            "arbiter": _address(terms.arbiter),
             "wantedOwners": terms.wanted_owners,
             "minimumOwners": terms.minimum_owners,
             "joinDeadline": terms.join_deadline,
@@ -496,10 +488,8 @@ class Marketplace:
             "validatorShare": terms.validator_share,
             "orderHash": terms.order_hash,
         }
-        kind = model_type.encode("ascii").ljust(32, b"\0")
-        return self._send(
-            "newModel", _bytes32(training_id), kind, to_checksum_address(aggregator), order, value=value
-        )
+        kind = model_type.encode().ljust(32, b"\0")
+        return self._send("newModel", _bytes32(training_id), kind, _address(aggregator), order, value=value)
 
     def cancel(self, training_id: UUID) -> Receipt:
         """Take an order back, or end one that did not find its owners.
@@ -824,6 +814,13 @@ def deploy(rpc_url: str, account: LocalAccount) -> str:
 
 def _bytes32(training_id: UUID) -> bytes:
     return training_id.bytes.ljust(32, b"\0")
+
+
+def _address(text: str) -> ChecksumAddress:
+    try:
+        return to_checksum_address(text)
+    except ValueError as error:
+        raise InvalidInput(f"{text!r} is not an Ethereum address") from error
 
 
 def _readable(entry: ABIComponent, value: Any) -> Any:

@@ -264,6 +264,4 @@ class Training:
     @property
     def validators(self) -> tuple[str, ...]:
         """Addresses of the validators, in the result's order; none before the start."""
-        return (
-            tuple(owner.address for owner in self.owners[self.trainer_count :]) if self.trainer_count else ()
-        )
+        return tuple(owner.address for owner in self.owners[self.trainer_count :]) if self.trainer_count else ()

@@ -1,4 +1,4 @@
-"""A real chain for the contract's tests: one anvil process, a state to return to before every test."""
+"""A real chain for the contract's tests: one anvil process, and a state to return to after every test."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from commons.chain.compiler import compile_sources, read_sources
 
 from .world import World, deploy_world
 
@@ -20,8 +23,7 @@ def rpc_url() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(ANVIL), "--port", str(port), "--accounts", "1", "--silent"]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen([str(ANVIL), "--port", str(port), "--accounts", "1", "--silent"])
     try:
         give_up = time.monotonic() + 20
         while True:
@@ -49,3 +51,10 @@ def world(deployed: World) -> Iterator[World]:
     snapshot = deployed.snapshot()
     yield deployed
     deployed.revert(snapshot)
+
+
+@pytest.fixture(scope="session")
+def compiled() -> dict[str, Any]:
+    """The marketplace and the contracts of the tests, freshly compiled: file → contract → code."""
+    helpers = (Path(__file__).parent / "contracts").glob("*.sol")
+    return compile_sources(read_sources() | {path.name: path.read_text(encoding="utf-8") for path in helpers})

@@ -1,0 +1,105 @@
+"""What a whole training costs, kept in docs/contract.md.
+
+``UPDATE_GAS_TABLE=1 python -m pytest tests/contract/test_gas.py`` writes the table anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from eth_account import Account
+
+from commons.chain.marketplace import Receipt, Role, deploy
+
+from .world import ESCROW, ETHER, World, address_of
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "contract.md"
+MARKERS = "<!-- gas: begin -->\n", "<!-- gas: end -->\n"
+EVALUATIONS = range(0, 101, 5)
+STEPS = {
+    "newModel": "buyer",
+    "acceptTraining": "each owner",
+    "closeJoining": "aggregator",
+    "startTraining": "aggregator",
+    "saveMse": f"aggregator, {len(EVALUATIONS)} times",
+    "reportResult": "aggregator",
+    "finishModelTraining": "buyer",
+    "withdraw": "each owner, aggregator, buyer",
+}
+
+
+def run_whole_training(world: World, owners: int) -> dict[str, list[Receipt]]:
+    """A training of 100 iterations, from the order to the last withdrawal; the receipts by step."""
+    everybody = [world.join(f"gas {number}", Role.DATA_OWNER) for number in range(owners)]
+    training_id = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
+    terms = world.terms(wanted_owners=owners)
+    aggregator = world.aggregator
+    receipts = {
+        "newModel": [world.buyer.new_model(training_id, "LINEAR_REGRESSION", address_of(aggregator), terms, ESCROW)],
+        "acceptTraining": [owner.accept_training(training_id, 442) for owner in everybody],
+        "closeJoining": [aggregator.close_joining(training_id)],
+        "startTraining": [aggregator.start_training(training_id)],
+        "saveMse": [aggregator.save_mse(training_id, iteration, ETHER // (iteration + 1)) for iteration in EVALUATIONS],
+    }
+    result = world.result(training_id, iterations=100)
+    receipts["reportResult"] = [aggregator.report_result(training_id, result)]
+    receipts["finishModelTraining"] = [world.buyer.finish_model_training(training_id, result.digest())]
+    receipts["withdraw"] = [party.withdraw() for party in (*everybody, aggregator, world.buyer)]
+    assert world.buyer.balance(world.address) == 0
+    return receipts
+
+
+def measure(world: World, owners: int) -> dict[str, int]:
+    snapshot = world.snapshot()
+    receipts = run_whole_training(world, owners)
+    world.revert(snapshot)
+    return {step: sum(receipt.gas for receipt in receipts[step]) for step in STEPS}
+
+
+@pytest.fixture(scope="module")
+def gas(deployed: World) -> dict[str, tuple[int, int]]:
+    """Per step, the gas with 4 trainers and 1 validator, and with 50 trainers and 21 validators."""
+    small, large = measure(deployed, 5), measure(deployed, 71)
+    return {step: (small[step], large[step]) for step in STEPS}
+
+
+def test_a_whole_training_with_four_trainers_stays_under_its_budget(gas: dict[str, tuple[int, int]]) -> None:
+    assert sum(small for small, _ in gas.values()) < 3_500_000
+
+
+def test_every_call_with_fifty_trainers_fits_a_block(gas: dict[str, tuple[int, int]]) -> None:
+    assert max(gas[step][1] for step in ("startTraining", "reportResult", "finishModelTraining")) < 15_000_000
+
+
+def test_the_table_in_the_docs_is_what_a_training_costs(world: World, gas: dict[str, tuple[int, int]]) -> None:
+    deployer = Account.create()
+    world.rpc("anvil_setBalance", deployer.address, hex(ETHER))
+    deploy(world.rpc_url, deployer)
+    apart = {
+        "deployment": world.web3.eth.get_block("latest")["gasUsed"],
+        "register": world.join("somebody", Role.NONE).register(Role.DATA_OWNER).gas,
+    }
+    total = tuple(sum(column) for column in zip(*gas.values(), strict=True))
+    lines = ["| call | by | 4 trainers, 1 validator | 50 trainers, 21 validators |", "|---|---|--:|--:|"]
+    lines += [f"| {step} | {by} | {gas[step][0]:,} | {gas[step][1]:,} |" for step, by in STEPS.items()]
+    lines.append(f"| **a whole training of 100 iterations** | | **{total[0]:,}** | **{total[1]:,}** |")
+    lines += [f"| {step} (once, apart) | | {cost:,} | {cost:,} |" for step, cost in apart.items()]
+    begin, end = MARKERS
+    text = DOCS.read_text(encoding="utf-8")
+    before, rest = text.split(begin)
+    table, after = rest.split(end)
+    if os.environ.get("UPDATE_GAS_TABLE"):
+        DOCS.write_text(before + begin + "\n".join(lines) + "\n" + end + after, encoding="utf-8")
+        return
+
+    def costs(table: list[str]) -> list[int]:
+        # What the start costs depends on its draw: an owner that stays in its place is not written.
+        steady = "\n".join(line for line in table if "startTraining" not in line)
+        return [int(number.replace(",", "")) for number in re.findall(r"[\d,]{5,}", steady)]
+
+    # Zero bytes in hashes and addresses move the others by a little.
+    assert costs(table.splitlines()) == pytest.approx(costs(lines), rel=0.02), "write the table anew"
