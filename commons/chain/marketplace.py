@@ -77,6 +77,10 @@ SLOWEST_POLL = 2.0
 PRIORITY_FEE = 10**9
 """Tip per gas, in wei."""
 
+_SOLIDITY_ERRORS = (
+    {"type": "error", "name": "Error", "inputs": [{"name": "reason", "type": "string"}]},
+    {"type": "error", "name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]},
+)
 _ENUMS = {f"enum IMarketplace.{kind.__name__}": kind for kind in (Role, Status, Outcome)}
 
 
@@ -164,9 +168,10 @@ class _Node:
         )
         self.web3 = Web3(provider, middleware=[])
         self.account = account
-        self._errors = {
-            keccak(text=abi_to_signature(entry))[:4]: cast(ABIError, entry)
-            for entry in load_artefact()["abi"]
+        self.abi: list[Any] = load_artefact()["abi"]
+        self._errors: dict[bytes, ABIError] = {
+            keccak(text=abi_to_signature(entry))[:4]: entry
+            for entry in (*self.abi, *_SOLIDITY_ERRORS)
             if entry["type"] == "error"
         }
         self._nonce_lock = threading.Lock()
@@ -200,12 +205,7 @@ class _Node:
         payload = bytes.fromhex(data.removeprefix("0x")) if isinstance(data, str) else b""
         error = self._errors.get(payload[:4])
         if error is None:
-            builtins = {keccak(text="Error(string)")[:4]: ("Error", "reason", "string")}
-            builtins[keccak(text="Panic(uint256)")[:4]] = ("Panic", "code", "uint256")
-            if payload[:4] not in builtins:
-                return Reverted("", {})
-            name, argument, kind = builtins[payload[:4]]
-            return Reverted(name, {argument: decode([kind], payload[4:])[0]})
+            return Reverted("", {})
         values = decode(get_abi_input_types(error), payload[4:])
         return Reverted(
             error["name"],
@@ -283,16 +283,15 @@ class Marketplace:
     -----
     Every method may raise `ChainUnavailable` and `NoContract`; every method that sends may also raise
     `Reverted`, `InsufficientFunds`, `InvalidInput` (a value that the contract's types cannot hold) and
-    `ConfigurationError` (no account).
+    `ConfigurationError` (no account). Two gateways that send from one account at the same moment may choose one
+    nonce; the loser gets `ChainUnavailable` and repeats its call.
     """
 
     def __init__(self, rpc_url: str, address: str, account: LocalAccount | None = None) -> None:
         self.address: str = _address(address)
         self.account = account
         self._node = _Node(rpc_url, account)
-        self._contract = self._node.web3.eth.contract(
-            address=_address(address), abi=load_artefact()["abi"], decode_tuples=True
-        )
+        self._contract = self._node.web3.eth.contract(address=_address(address), abi=self._node.abi, decode_tuples=True)
 
     @property
     def chain_id(self) -> int:

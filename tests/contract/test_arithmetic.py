@@ -27,10 +27,7 @@ thorough = settings(
 @pytest.fixture(scope="session")
 def library(deployed: World, compiled: dict[str, Any]) -> Contract:
     code = compiled["Auditor.sol"]["Auditor"]
-    return deployed.web3.eth.contract(
-        address=deployed.deploy(code),  # type: ignore[arg-type]
-        abi=code["abi"],
-    )
+    return deployed.web3.eth.contract(address=deployed.deploy(code), abi=code["abi"])
 
 
 @thorough

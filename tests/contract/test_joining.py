@@ -201,7 +201,7 @@ def test_roles_are_shuffled_by_the_hash_of_the_closing_block(world: World) -> No
 
 
 def test_every_owner_can_become_the_validator(world: World) -> None:
-    drawn = set()
+    drawn: set[str] = set()
     for _ in range(40):
         training_id = world.closed(3)
         world.aggregator.start_training(training_id)

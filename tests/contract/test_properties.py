@@ -420,7 +420,7 @@ def test_whatever_anybody_does_the_money_adds_up_is_paid_once_and_can_be_freed(
     seen: Counter[tuple[Status, Status]] = Counter()
     try:
         run_state_machine_as_test(
-            lambda: Marketplaces(world, auditor, seen),
+            lambda: Marketplaces(world, auditor, seen),  # type: ignore[arg-type]
             settings=settings(
                 max_examples=200,
                 stateful_step_count=30,

@@ -37,21 +37,20 @@ def assert_paid_by(world: World, training_id: UUID, result: Result) -> None:
 def assert_settled_once(world: World, training_id: UUID) -> None:
     world.pass_time(100 * DAY)
     digest = world.buyer.training(training_id).digest
-    for again in (
-        lambda: world.buyer.finish_model_training(training_id, digest),
-        lambda: world.arbiter.resolve(training_id, Outcome.AS_REPORTED),
-    ):
-        with refused("WrongStatus", status=Status.FINISHED):
-            again()
-    for again in (
-        lambda: world.stranger.finalize(training_id),
-        lambda: world.buyer.dispute_result(training_id, bytes(32), BOND),
-        lambda: world.aggregator.abort_training(training_id, "again"),
-        lambda: world.stranger.expire(training_id),
-        lambda: world.buyer.cancel(training_id),
-    ):
-        with refused("InvalidTransition", status=Status.FINISHED):
-            again()
+    with refused("WrongStatus", status=Status.FINISHED):
+        world.buyer.finish_model_training(training_id, digest)
+    with refused("WrongStatus", status=Status.FINISHED):
+        world.arbiter.resolve(training_id, Outcome.AS_REPORTED)
+    with refused("InvalidTransition", status=Status.FINISHED):
+        world.stranger.finalize(training_id)
+    with refused("InvalidTransition", status=Status.FINISHED):
+        world.buyer.dispute_result(training_id, bytes(32), BOND)
+    with refused("InvalidTransition", status=Status.FINISHED):
+        world.aggregator.abort_training(training_id, "again")
+    with refused("InvalidTransition", status=Status.FINISHED):
+        world.stranger.expire(training_id)
+    with refused("InvalidTransition", status=Status.FINISHED):
+        world.buyer.cancel(training_id)
 
 
 def test_the_buyer_confirms_the_result_and_everybody_is_paid_once(world: World) -> None:

@@ -17,7 +17,7 @@ class Puppet:
     def __init__(self, world: World, compiled: dict[str, Any], mood: int) -> None:
         code = compiled["Puppet.sol"]["Puppet"]
         self.address = world.deploy(code, mood)
-        self.contract = world.web3.eth.contract(address=self.address, abi=code["abi"])  # type: ignore[arg-type]
+        self.contract = world.web3.eth.contract(address=self.address, abi=code["abi"])
         self._world = world
 
     def act(self, function: str, *arguments: object) -> bool:

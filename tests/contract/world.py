@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_typing import ChecksumAddress
 from eth_utils.crypto import keccak
 from web3 import HTTPProvider, Web3
 
@@ -165,13 +166,15 @@ class World:
         logs = self.buyer._events(training_id, 0, name)
         return [{key: value for key, value in log["args"].items() if key != "id"} for log in logs]
 
-    def deploy(self, code: dict[str, Any], *arguments: object) -> str:
+    def deploy(self, code: dict[str, Any], *arguments: object) -> ChecksumAddress:
         """Put a contract of the tests on the chain; its address."""
         sender = address_of(self.stranger)
         self.rpc("anvil_impersonateAccount", sender)
         factory = self.web3.eth.contract(abi=code["abi"], bytecode=code["evm"]["bytecode"]["object"])
-        sent = factory.constructor(*arguments).transact({"from": sender})  # type: ignore[typeddict-item]
-        return str(self.web3.eth.wait_for_transaction_receipt(sent)["contractAddress"])
+        sent = factory.constructor(*arguments).transact({"from": sender})
+        address = self.web3.eth.wait_for_transaction_receipt(sent)["contractAddress"]
+        assert address is not None
+        return address
 
     def call_from(self, account: str, to: str, data: str, value: int = 0) -> bool:
         """Send raw bytes from any address; whether the call went through."""
