@@ -123,6 +123,7 @@ def _blocks(path: Path, separator: str, columns: tuple[str, ...]) -> Iterator[ND
 
 def _complaint(path: Path, separator: str, columns: tuple[str, ...]) -> str:
     """Say which line of a refused file is to blame: a second, slower reading."""
+    found = "the table has a header but no rows"
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         lines = csv.reader(file, delimiter=separator)
         try:
@@ -141,6 +142,7 @@ def _complaint(path: Path, separator: str, columns: tuple[str, ...]) -> str:
                         return f"line {lines.line_num}, column {column!r}: {what}"
                     if abs(float(text)) > LARGEST_VALUE:
                         return f"line {lines.line_num}, column {column!r}: {text[:40]} is beyond {LARGEST_VALUE:g}"
+                found = "this is no CSV table that can be read: are there spaces around its numbers?"
         except csv.Error as error:
             return f"line {lines.line_num}: {error}"
-    return "this is no CSV table that can be read: are there spaces around its numbers?"
+    return found

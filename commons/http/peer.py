@@ -103,7 +103,7 @@ class Peers:
         data = content.pack() if isinstance(content, Message) else content
         attempts = Retrying(
             retry=retry_if_exception_type(_TryAgain),
-            wait=wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
             stop=stop_after_delay(patience.total_s),
             reraise=True,
         )

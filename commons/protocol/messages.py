@@ -71,8 +71,11 @@ Hexadecimal = Annotated[StrictStr, matching("-?[0-9a-f]{1,2000}", "must be hexad
 """An integer of any size."""
 Digits = Annotated[StrictStr, matching("[0-9]{1,80}", "must be decimal digits, at most 80")]
 """A natural number that 64 bits may not hold: MessagePack has no larger ones."""
-Text = Annotated[StrictStr, matching(r"[^\x00-\x1f\x7f]*", "must not have control characters")]
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
+Name = Annotated[
+    StrictStr,
+    Field(min_length=1, max_length=200),
+    matching(r"[^\x00-\x1f\x7f]+", "must not have control characters"),
+]
 Url = Annotated[
     StrictStr,
     Field(max_length=500),

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
-from pydantic import Field
+from pydantic import Field, StrictStr
 
 from commons.errors import InvalidInput
 from commons.http import bodies
-from commons.protocol.messages import Address, Body, Name, Text, matching
+from commons.protocol.messages import Address, Body, Name, matching
 from commons.users.storage import User, Users
 
 
@@ -20,7 +20,11 @@ class UserFields(Body):
     """What a user says of itself."""
 
     name: Name
-    email: Annotated[Text, Field(max_length=254), matching(r"[^@\s]+@[^@\s]+", "must be an e-mail address")]
+    email: Annotated[
+        StrictStr,
+        Field(max_length=254),
+        matching(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+", "must be an e-mail address"),
+    ]
 
 
 class AddressField(Body):
