@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from flask import Flask
@@ -10,6 +11,7 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
+from commons.errors import Conflict
 from commons.http import application
 from commons.http.peer import Peers
 from commons.journal import Journal
@@ -43,7 +45,8 @@ def create_app(config: Config) -> Flask:
     def advance(training_id: uuid.UUID) -> None:
         training = participation.follow(training_id)
         if training.status == Status.IN_PROGRESS:
-            answering.prepare(training.id)
+            with suppress(Conflict):  # it is reported already: there is nothing more to answer
+                answering.prepare(training.id)
         elif training.status in (Status.FINISHED, Status.FAILED):
             answering.release(training.id)
 

@@ -7,6 +7,7 @@ import uuid
 
 import structlog
 
+from commons.chain import deadlines
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Role
 from commons.chain.marketplace import Status as ChainStatus
@@ -154,15 +155,25 @@ class Participation:
             return training
         market = self._chain.marketplace()
         own = self._chain.address
+        under_way = market.unconfirmed(own) if status == Status.ACCEPTING else 0
         on_chain = market.training(training_id)
         takes_part = own in {owner.address for owner in on_chain.owners}
+        unpaid = takes_part and on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED)
+        if unpaid and deadlines.enforce(market, on_chain, deadlines.GRACE_S):
+            on_chain = market.training(training_id)
+        if takes_part and on_chain.status in (ChainStatus.FINISHED, *OVER):
+            for iteration, mse in market.history(training_id):  # it may have been away when the aggregator told it
+                self._storage.add_metric(training_id, iteration, mse)
         if on_chain.status in OVER:
-            return self._storage.move(training_id, Status.FAILED, reason=OVER[on_chain.status])
+            reason, why = OVER[on_chain.status], market.failure(training_id)
+            return self._storage.move(training_id, Status.FAILED, reason=f"{reason}: {why}" if why else reason)
         if not takes_part:
             if on_chain.status != ChainStatus.OPEN:
                 reason = "joining was over before this owner had accepted"
                 return self._storage.move(training_id, Status.FAILED, reason=reason)
-            return self._storage.move(training_id, Status.OFFERED) if status == Status.ACCEPTING else training
+            if status != Status.ACCEPTING or under_way:  # perhaps the acceptance, sent before a crash
+                return training
+            return self._storage.move(training_id, Status.OFFERED)
         if status in (Status.OFFERED, Status.ACCEPTING):  # OFFERED: it was mined after it had been given up
             training = self._storage.move(training_id, Status.INITIATED)
             self._announce(training, own)

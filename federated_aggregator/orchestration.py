@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from commons.chain import deadlines
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Marketplace, Result, Role
 from commons.chain.marketplace import Status as ChainStatus
@@ -126,6 +127,8 @@ class Orchestration:
         if on_chain.status == ChainStatus.OPEN:
             self._close(market, on_chain)
             on_chain = market.training(training_id)
+        if deadlines.enforce(market, on_chain):
+            on_chain = market.training(training_id)
         if on_chain.status == ChainStatus.OPEN:
             self._offer(training_id)
         if on_chain.status == ChainStatus.CLOSED:
@@ -139,9 +142,6 @@ class Orchestration:
             on_chain = market.training(training_id)
         if on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED):
             self._deliver(training_id)
-        if on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED) and market.now() > on_chain.deadline:
-            market.finalize(training_id)
-            on_chain = market.training(training_id)
         if on_chain.status == ChainStatus.FINISHED:
             self._withdraw(market)
             if self._storage.training(training_id).delivered:  # else the buyer gets its model when it is back
@@ -165,13 +165,8 @@ class Orchestration:
         late = market.now() > terms.join_deadline
         if len(on_chain.owners) >= (terms.minimum_owners if late else terms.wanted_owners):
             market.close_joining(on_chain.id)
-        elif late:
-            market.cancel(on_chain.id)
 
     def _train(self, market: Marketplace, on_chain: OnChain) -> None:
-        if market.now() > on_chain.terms.training_deadline:
-            market.expire(on_chain.id)
-            return
         training = self._storage.training(on_chain.id)
         if training.status == Status.INITIATED:
             joining = (now() - training.created).total_seconds()

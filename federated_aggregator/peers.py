@@ -26,6 +26,7 @@ from commons.protocol.messages import (
 )
 
 BRIEF = Patience(answer_s=10, total_s=0)
+OFFER = Patience(answer_s=3, total_s=0)  # is made again and again, while joining waits for it
 BUYER = Patience(answer_s=300, total_s=30)
 DELIVERY = Patience(answer_s=300, total_s=0)  # whoever delivers has others to think of, and comes again
 
@@ -107,7 +108,7 @@ class Owners:
 
         def one(url: str) -> bool:
             try:
-                self._peers.call("POST", f"{url}/trainings", request, Acknowledgement, BRIEF)
+                self._peers.call("POST", f"{url}/trainings", request, Acknowledgement, OFFER)
             except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
                 log.warning("owner not asked", owner=url, training=str(request.training), error=str(error))
                 return False

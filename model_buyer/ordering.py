@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import structlog
 
+from commons.chain import deadlines
 from commons.chain.connection import Connection
 from commons.chain.marketplace import (
     ChainUnavailable,
@@ -163,11 +164,15 @@ class Ordering:
         if model.status not in (Status.INITIATED, Status.IN_PROGRESS):
             return model
         market = self._chain.marketplace()
-        status = market.training(model_id).status
+        on_chain = market.training(model_id)
+        if deadlines.enforce(market, on_chain, deadlines.GRACE_S):
+            on_chain = market.training(model_id)
+        status = on_chain.status
         if status in OVER:
             to, reason = OVER[status]
+            why = market.failure(model_id)
             self._withdraw(market)
-            return self._storage.move(model_id, to, reason=reason)
+            return self._storage.move(model_id, to, reason=f"{reason}: {why}" if why else reason)
         if status in (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED):
             return self._storage.move(model_id, Status.IN_PROGRESS)
         if status == ChainStatus.FINISHED:
@@ -197,7 +202,10 @@ class Ordering:
 
     def _pay(self, model: Model) -> Model:
         market = self._chain.marketplace()
+        under_way = market.unconfirmed(self._chain.address)
         if market.training(model.id).status == ChainStatus.NONE:
+            if under_way:  # perhaps this payment, sent before a crash
+                raise ChainUnavailable(f"transactions of {self._chain.address} are not mined yet")
             terms = dict(model.terms)
             aggregator = terms.pop("aggregator")
             periods = Periods(**terms)
@@ -245,6 +253,7 @@ class Ordering:
         return self._storage.move(model.id, announced=True)
 
     def _finish(self, market: Marketplace, model: Model) -> Model:
+        self._withdraw(market)
         if model.weights is None:
             raise VerificationFailed(f"training {model.id} is settled on chain, but its model was not delivered")
         paid: dict[str, int] = {}
@@ -254,7 +263,6 @@ class Ordering:
                 returned += payment.wei
             else:
                 paid[payment.recipient] = paid.get(payment.recipient, 0) + payment.wei
-        self._withdraw(market)
         return self._storage.move(
             model.id,
             Status.FINISHED,

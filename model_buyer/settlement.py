@@ -94,8 +94,10 @@ class Settlement:
         try:
             market.finish_model_training(model.id, result.digest())
         except Reverted as error:
+            if error.name != "DigestMismatch":  # it is settled, or is about to be
+                raise
             reason = f"the reported result is not the one computed here: {error}"
-            if market.training(model.id).status == ChainStatus.REPORTED and model.reason != reason:
+            if model.reason != reason:
                 log.error("result refused", training=str(model.id), reported=str(on_chain.result), computed=str(result))
                 self._storage.move(model.id, reason=reason)
 

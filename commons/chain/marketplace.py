@@ -440,6 +440,56 @@ class Marketplace:
             for log in self._events(training_id, since, *PaymentKind)
         ]
 
+    def unconfirmed(self, address: str) -> int:
+        """Count the transactions that an account has sent and that are not mined yet.
+
+        Parameters
+        ----------
+        address : str
+            The account.
+
+        Returns
+        -------
+        int
+            Those that the node knows of.
+        """
+        with self._node.translated():
+            count = self._node.web3.eth.get_transaction_count
+            account = to_checksum_address(address)
+            return count(account, "pending") - count(account, "latest")
+
+    def history(self, training_id: UUID) -> list[tuple[int, int]]:
+        """Read the recorded MSEs of a training.
+
+        Parameters
+        ----------
+        training_id : UUID
+            The training.
+
+        Returns
+        -------
+        list of (int, int)
+            Iteration and MSE in 1e-18 units, in ascending order.
+        """
+        since = self._read("training", _bytes32(training_id)).orderedBlock
+        return [(log["args"]["iteration"], log["args"]["mse"]) for log in self._events(training_id, since, "MseSaved")]
+
+    def failure(self, training_id: UUID) -> str:
+        """Read why the aggregator gave a training up.
+
+        Parameters
+        ----------
+        training_id : UUID
+            The training.
+
+        Returns
+        -------
+        str
+            Its words; empty when it did not.
+        """
+        since = self._read("training", _bytes32(training_id)).orderedBlock
+        return "".join(log["args"]["reason"] for log in self._events(training_id, since, "TrainingFailed"))
+
     def register(self, role: Role) -> Receipt:
         """Take a role, once and for ever.
 
