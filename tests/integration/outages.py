@@ -6,6 +6,7 @@ a test kills somebody in the middle of a round because the round cannot end, not
 
 from __future__ import annotations
 
+import re
 import signal
 import sqlite3
 import time
@@ -19,11 +20,12 @@ import numpy as np
 import psutil
 import pytest
 
-from commons.chain.marketplace import Marketplace, Status, Training
+from commons.chain.marketplace import Marketplace, PaymentKind, Training
+from commons.chain.marketplace import Status as ChainStatus
 from commons.learning.local_steps import local_map
 from commons.learning.statistics import GramStatistics, TableStatistics
 from commons.protocol.messages import Totals
-from scripts.local import diabetes
+from scripts.local import diabetes, flow
 from scripts.local.flow import Json
 from scripts.local.platform import LocalPlatform
 from tests.integration.conftest import ROWS, Town
@@ -55,7 +57,8 @@ class Books:
     def entry(self, kind: str, round_: int) -> tuple[bytes, bytes] | None:
         """Question and answer of an exchange, if the service has it in its journal."""
         query = "SELECT question, answer FROM journal WHERE training_id = ? AND kind = ? AND round = ?"
-        return self._database.execute(query, (self._id, kind, round_)).fetchone()
+        row: tuple[bytes, bytes] | None = self._database.execute(query, (self._id, kind, round_)).fetchone()
+        return row
 
     def rounds(self, kind: str) -> list[int]:
         """The rounds of which the journal has an exchange of that kind."""
@@ -95,6 +98,19 @@ def thaw(platform: LocalPlatform, name: str) -> None:
         platform.supervisor.signal(name, signal.SIGCONT)
 
 
+def found(platform: LocalPlatform) -> Town:
+    """Start a platform, and have its people sign up."""
+    platform.start()
+    tables = diabetes.split(len(platform.owner_urls), ROWS)
+    members = {
+        f"owner-{number}": flow.enter(flow.Owner(url), f"owner-{number}", diabetes.to_csv(table))
+        for number, (url, table) in enumerate(zip(platform.owner_urls, tables, strict=True), start=1)
+    }
+    buyer = flow.Buyer(platform.urls["buyer"])
+    buyer_id, _ = buyer.sign_up("buyer")
+    return Town(platform, buyer, buyer_id, flow.Aggregator(platform.urls["aggregator"]), members)
+
+
 def chain_of(town: Town) -> Marketplace:
     """The contract, to look at."""
     address = (town.platform.directory / "contract-address").read_text().strip()
@@ -110,6 +126,8 @@ class Case:
     hyper: dict[str, Any]
     roles: dict[str, str]
     """Names of the owners' processes by role: trainer-1, trainer-2, …, validator-1, …, and the other services."""
+    held: int = 0
+    """Wei that the contract held before the order."""
 
     @property
     def on_chain(self) -> Training:
@@ -140,8 +158,22 @@ class Case:
         paid = {payment.recipient: payment.wei for payment in payments}
         assert {address: paid.get(address, 0) for address in earned} == earned
         assert {address: chain.credit(address) for address in paid} == dict.fromkeys(paid, 0)
-        assert chain.balance(chain.address) == 0
+        assert chain.balance(chain.address) == self.held
         return model
+
+    def expect_refunded(self, status: ChainStatus, reason: str) -> None:
+        """Expect the training to end for that reason everywhere, and the buyer to have its money back."""
+        with pytest.raises(flow.TrainingFailed, match=reason):
+            self.town.buyer.wait_finished(self.id)
+        chain, on_chain = chain_of(self.town), self.on_chain
+        assert on_chain.status == status
+        for member in self.town.members.values():
+            if member.address in {owner.address for owner in on_chain.owners}:
+                assert re.search(reason, member.owner.wait_for_status(self.id, "FAILED")["reason"])
+        (refund,) = chain.payments(UUID(self.id))
+        assert (refund.recipient, refund.kind) == (on_chain.buyer, PaymentKind.BUYER_RETURN)
+        assert (refund.wei, chain.credit(on_chain.buyer)) == (on_chain.escrow, 0)
+        assert chain.balance(chain.address) == self.held
 
     def expect_agreement(self, model: Json) -> None:
         """Expect the model's error to be that of descent in the clear by whoever answered."""
@@ -152,7 +184,7 @@ class Case:
         rounds = int(self.hyper["iterations"])
         trainers, validators = self._places("trainer"), self._places("validator")
         aggregator = self.books("aggregator")
-        assert [self._answered(round_) for round_ in range(rounds)] == [trainers] * rounds
+        assert [self.answered(round_) for round_ in range(rounds)] == [trainers] * rounds
         for kind in ("zero", "iteration", "settlement"):
             for round_ in aggregator.rounds(f"total-{kind}"):
                 assert Totals.unpack(_question(aggregator, f"total-{kind}", round_)).validators == tuple(validators)
@@ -179,13 +211,17 @@ class Case:
         for role in self.roles:
             assert "already been answered" not in self.log(role)
 
+    def answered(self, round_: int) -> list[int]:
+        """Places of the trainers that are in a round's sum."""
+        return list(_question(self.books("aggregator"), "sum", round_))
+
     def _plaintext_mse(self) -> float:
         statistics = self._statistics()
         owners = [statistics[address] for address in self.on_chain.trainers]
         maps = [local_map(owner, self.hyper["learning_rate"], 0.0, 1) for owner in owners]
         model = np.zeros(len(diabetes.FEATURES) + 1)
         for round_ in range(self.hyper["iterations"]):
-            model = np.mean([maps[i][0] @ model + maps[i][1] for i in self._answered(round_)], axis=0)
+            model = np.mean([maps[i][0] @ model + maps[i][1] for i in self.answered(round_)], axis=0)
         validators = [statistics[address] for address in self.on_chain.validators]
         return float(np.mean([each.mse(model) for each in validators])) * TARGET_SCALE**2
 
@@ -198,9 +234,6 @@ class Case:
             for member, table in tables
         }
 
-    def _answered(self, round_: int) -> list[int]:
-        return list(_question(self.books("aggregator"), "sum", round_))
-
     def _places(self, role: str) -> list[int]:
         return list(range(sum(name.startswith(role) for name in self.roles)))
 
@@ -208,22 +241,23 @@ class Case:
 def begin(town: Town, hyper: dict[str, Any], owners: int = 5, **optional: Any) -> Case:
     """Have a training begin, and return when its roles are known; the buyer is still frozen, so it cannot go on."""
     names = list(town.members)[:owners]
+    chain = chain_of(town)
+    held = chain.balance(chain.address)
     training_id = town.order(hyper_parameters=hyper, participants={"wanted": owners}, **optional)
     town.accept(training_id, *names[:-1])
     town.members[names[-1]].owner.wait_for_status(training_id, "READY")
     freeze(town.platform, "buyer")
     town.members[names[-1]].owner.accept(training_id)
-    chain = chain_of(town)
     on_chain = until("roles are drawn", lambda: _drawn(chain.training(UUID(training_id))))
     name_of = {member.address: name for name, member in town.members.items()}
     roles = {"aggregator": "aggregator", "buyer": "buyer"}
     roles |= {f"trainer-{i}": name_of[address] for i, address in enumerate(on_chain.trainers, start=1)}
     roles |= {f"validator-{i}": name_of[address] for i, address in enumerate(on_chain.validators, start=1)}
-    return Case(town, training_id, hyper, roles)
+    return Case(town, training_id, hyper, roles, held)
 
 
 def _drawn(training: Training) -> Training | None:
-    return training if training.status == Status.TRAINING else None
+    return training if training.status == ChainStatus.TRAINING else None
 
 
 def _question(books: Books, kind: str, round_: int) -> bytes:
