@@ -121,7 +121,7 @@ class Participation:
         order = training.parsed_order
         dataset = self.fitting_dataset(order)
         if dataset is None:
-            raise Conflict(f"training {training_id} is WAITING: {self.what_is_missing(order)}")
+            raise Conflict(f"training {training_id} is WAITING, no dataset fits: {self.what_is_missing(order)}")
         hyper = order.hyper_parameters
         require_stable(statistics_for(dataset, order), hyper.learning_rate, hyper.ridge)
         market = self._chain.marketplace()

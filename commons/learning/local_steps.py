@@ -33,7 +33,7 @@ class DivergingStep(InvalidInput):
     """
 
     def __init__(self, learning_rate: float, limit: float) -> None:
-        super().__init__(f"a learning rate of {learning_rate:g} diverges: lower it, at most {limit:g}")
+        super().__init__(f"a learning rate of {learning_rate:g} diverges on these rows: it has to be below {limit:g}")
         self.learning_rate = learning_rate
         self.limit = limit
 

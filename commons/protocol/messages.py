@@ -416,7 +416,13 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
 
 
-REASONS = {"missing": "is missing", "extra_forbidden": "is not known here: check its name"}
+REASONS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known here: check its name",
+    "decimal_type": "must be a number",
+    "decimal_parsing": "must be a number",
+    "bytes_type": "must be bytes",
+}
 """Plain words for what pydantic says to programmers."""
 
 
