@@ -194,8 +194,7 @@ class Evaluations:
             if not len(answer.totals) == len(answer.randomisers) == vectors:
                 raise InvalidOpening(f"{len(answer.totals)} totals were opened instead of {vectors}")
             openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(answer.totals, answer.randomisers, strict=True)]
-            for ciphertext, opening in zip(ciphertexts, openings, strict=True):
-                protocol.verify_opening(ciphertext, opening, course.key)
+            protocol.verify_openings(ciphertexts, openings, course.key)
             return totals, openings
 
 

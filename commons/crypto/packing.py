@@ -11,8 +11,9 @@ carries into the next one, and it hides the value to within a statistical distan
 An aggregate at scale 2F is 2^80·Σa·w for the weights w of a model, so it fits while Σa·|w| < 2^40. Nothing can
 check that under encryption; it follows from what every owner checks of its own rows. Of a step that does not
 diverge, T rounds of N local steps lead from zero to |w| ≤ T·√(2ηNc), see `commons.learning.local_steps`, with
-η < 2 and c, the mean square of the scaled targets, at most 1. That is below 2^20 for 10⁴ rounds of 10³ steps, which
-leaves Σa up to 2^20: sixteen owners of the largest weight, 2^16. Local models, for contributions, are smaller.
+η < 2 and c, the mean square of the scaled targets, at most 1. An order keeps T·√N to 2^15, so
+|w| ≤ 2^16, which leaves Σa up to 2^24: more than 200 trainers of the largest weight, 2^16. Local models, for
+contributions, are smaller.
 """
 
 from __future__ import annotations

@@ -169,6 +169,9 @@ class DataRequirements(Body):
         return self
 
 
+MAX_REACH = 2**15
+
+
 class HyperParameters(Body):
     """How the model is trained.
 
@@ -185,6 +188,14 @@ class HyperParameters(Body):
     tolerance: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     weighting: Literal["rows", "equal"] = "rows"
     key_bits: Literal[2048, 3072] = 2048
+
+    @model_validator(mode="after")
+    def _within_headroom(self) -> Self:
+        # T rounds of N steps lead no further than T·√(4N) (commons.learning.local_steps.require_stable), which with 200
+        # trainers of the largest weight, Σa < 2^24, has to stay below 2^40 (commons.crypto.packing).
+        if self.iterations * math.sqrt(self.local_steps) > MAX_REACH:
+            raise ValueError(f"iterations × √local_steps must be at most {MAX_REACH}: lower one of them")
+        return self
 
 
 class Participants(Body):
