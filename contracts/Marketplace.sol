@@ -68,7 +68,9 @@ contract Marketplace is IMarketplace, ReentrancyGuardTransient {
         mapping(address owner => Participation) participations;
     }
 
+    /// @inheritdoc IMarketplace
     mapping(address account => Role) public override role;
+    /// @inheritdoc IMarketplace
     mapping(address account => uint256) public override credit;
     mapping(bytes32 id => Training) private _trainings;
 
