@@ -9,12 +9,22 @@ from typing import Any, Self, TypeVar
 
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from commons.errors import ConfigurationError
 from commons.protocol.messages import Address, Url, problems_of
 
 PREFIX = "DELTAML_"
+DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
@@ -35,6 +45,13 @@ class Config(BaseModel):
     account_password_file: Path | None = None
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     max_upload_mb: int = Field(default=1024, ge=1)
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(DATABASES):
+            raise ValueError("must be sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME")
+        return url
 
     @model_validator(mode="after")
     def _one_account(self) -> Self:
@@ -65,7 +82,11 @@ class Config(BaseModel):
         if self.contract_address is not None:
             return self.contract_address
         assert self.contract_address_file is not None
-        return _read(self.contract_address_file, "DELTAML_CONTRACT_ADDRESS_FILE").strip()
+        variable = "DELTAML_CONTRACT_ADDRESS_FILE"
+        try:
+            return TypeAdapter(Address).validate_python(_read(self.contract_address_file, variable).strip())
+        except ValidationError:
+            raise ConfigurationError(f"{variable}: {self.contract_address_file} has no Ethereum address") from None
 
     def account(self) -> LocalAccount:
         """Unlock the service's Ethereum account."""
@@ -76,7 +97,9 @@ class Config(BaseModel):
             keystore = _read(self.account_keystore, "DELTAML_ACCOUNT_KEYSTORE")
             password = _read(self.account_password_file, "DELTAML_ACCOUNT_PASSWORD_FILE").rstrip("\n")
             return _account(Account.decrypt(keystore, password))
-        except (ValueError, TypeError, KeyError):  # their texts may quote the key
+        except ConfigurationError:
+            raise
+        except Exception:  # the libraries raise many kinds, and their texts may quote the key
             raise ConfigurationError(
                 "the Ethereum account cannot be unlocked: check the key, or the keystore and its password"
             ) from None
@@ -125,5 +148,5 @@ def _account(key: str | bytes) -> LocalAccount:
 def _read(path: Path, variable: str) -> str:
     try:
         return path.read_text()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{variable}: {error}") from None

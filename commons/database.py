@@ -75,7 +75,7 @@ class Database:
     Parameters
     ----------
     url : str
-        SQLAlchemy URL, ``sqlite:///path`` or ``postgresql+psycopg://…``.
+        ``sqlite:///PATH`` or ``postgresql://USER:PASSWORD@HOST/NAME``.
 
     Attributes
     ----------
@@ -115,10 +115,7 @@ class Database:
 
 
 def _postgresql(url: str) -> Engine:
-    name, _, rest = url.partition("://")
-    if name in ("postgres", "postgresql"):
-        name = "postgresql+psycopg"
-    engine = create_engine(f"{name}://{rest}", pool_pre_ping=True)
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -155,7 +155,7 @@ def test_database_that_cannot_be_opened_says_so_when_it_is_used(tmp_path: Path) 
     on.close()
 
 
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
 def test_postgresql_is_reached_through_psycopg(scheme: str) -> None:
     on = Database(f"{scheme}://somebody:secret@host.example/name")
     assert on.engine.url.drivername == "postgresql+psycopg"
