@@ -68,7 +68,8 @@ class Driver:
     def nudge(self, training_id: uuid.UUID) -> None:
         """Say that a training may have something to do now."""
         with self._lock:
-            self._again.add(training_id)
+            if training_id in self._busy:
+                self._again.add(training_id)
         self._wake.set()
 
     def _run(self) -> None:

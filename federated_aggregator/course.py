@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from gmpy2 import mpz
 
 from commons.crypto.paillier import PublicKey, UniformRandomisers
-from commons.errors import DeltaMLError
+from commons.errors import Conflict
 from commons.http.peer import Counter
 from commons.protocol.messages import Order
 
 
-class TooFewAnswered(DeltaMLError):
+class TooFewAnswered(Conflict):
     """Fewer than two trainers, or no validator, answered: the training cannot go on."""
 
 
