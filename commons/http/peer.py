@@ -15,6 +15,7 @@ import requests
 from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from urllib3.exceptions import HTTPError
 
 from commons.errors import InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.bodies import MESSAGEPACK
@@ -126,7 +127,7 @@ class Peers:
                 timeout=(CONNECT_TIMEOUT_S, timeout),
                 allow_redirects=False,
             )
-        except requests.RequestException as error:  # a URL that is none, too: it came from the peer
+        except (requests.RequestException, HTTPError) as error:  # a URL that is none, too: it came from the peer
             raise _TryAgain(type(error).__name__) from None
         if count is not None:
             count(len(data or b"") + len(response.content))
