@@ -1,0 +1,83 @@
+"""One model behind two encodings, and what is neither is refused."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+
+import ormsgpack
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from commons.http import application, bodies
+from commons.http.bodies import MESSAGEPACK
+from commons.protocol.messages import Body, Notice, RoundQuestion
+
+TRAINING = uuid.UUID(int=7)
+QUESTION = RoundQuestion(training=TRAINING, round=3, model=b"\x00\xff" * 5)
+
+
+class Person(Body):
+    name: str
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    app: Flask = application.create(__name__)
+
+    @app.post("/people")
+    def person() -> object:
+        return bodies.document(bodies.read(Person))
+
+    @app.post("/trainings/<uuid:training_id>")
+    def question(training_id: uuid.UUID) -> object:
+        return bodies.message(bodies.read_about(RoundQuestion, training_id))
+
+    @app.get("/notice")
+    def notice() -> object:
+        return bodies.negotiated(Notice(training=TRAINING))
+
+    return app.test_client()
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+def test_people_send_json(client: FlaskClient, content_type: str) -> None:
+    answer = client.post("/people", data=b'{"name": "Ada"}', content_type=content_type)
+    assert (answer.status_code, answer.get_json()) == (200, {"name": "Ada"})
+
+
+def test_messagepack_is_for_services_only(client: FlaskClient) -> None:
+    answer = client.post("/people", data=ormsgpack.packb({"name": "Ada"}), content_type=MESSAGEPACK)
+    assert answer.status_code == 415
+
+
+def test_both_encodings_are_the_same_message(client: FlaskClient) -> None:
+    as_json = QUESTION.model_dump(mode="json")
+    assert base64.b64decode(as_json["model"], altchars=b"-_") == QUESTION.model
+    for answer in (
+        client.post(f"/trainings/{TRAINING}", data=QUESTION.pack(), content_type=MESSAGEPACK),
+        client.post(f"/trainings/{TRAINING}", json=as_json),
+    ):
+        assert (answer.status_code, answer.content_type) == (200, MESSAGEPACK)
+        assert RoundQuestion.unpack(answer.data) == QUESTION
+
+
+def test_body_about_another_training_than_the_path_is_refused(client: FlaskClient) -> None:
+    other = uuid.UUID(int=8)
+    answer = client.post(f"/trainings/{other}", data=QUESTION.pack(), content_type=MESSAGEPACK)
+    assert answer.status_code == 422
+    assert f"training: the path names {other}, the body {TRAINING}" in answer.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [(MESSAGEPACK, MESSAGEPACK), ("application/json", "application/json"), ("*/*", "application/json")],
+)
+def test_answer_comes_as_it_is_wanted(client: FlaskClient, accept: str, content_type: str) -> None:
+    assert client.get("/notice", headers={"Accept": accept}).content_type == content_type
+
+
+def test_too_large_body_is_refused(client: FlaskClient) -> None:
+    body = b" " * (application.JSON_BODY_LIMIT + 1)
+    assert client.post("/people", data=body, content_type="application/json").status_code == 413
