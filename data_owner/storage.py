@@ -13,8 +13,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
-from commons.errors import Conflict, NotFound
+from commons.errors import Conflict
 from commons.learning.statistics import TableStatistics
+from commons.lifecycle import find, move
 from commons.protocol.messages import Order
 
 
@@ -116,17 +117,12 @@ class Storage:
     def dataset(self, dataset_id: uuid.UUID) -> Dataset:
         """Return a dataset; NotFound if there is none of that id."""
         with self._database.read() as session:
-            dataset = session.get(Dataset, dataset_id)
-        if dataset is None:
-            raise NotFound(f"there is no dataset {dataset_id}")
-        return dataset
+            return find(session, Dataset, dataset_id)
 
     def delete_dataset(self, dataset_id: uuid.UUID) -> None:
         """Delete a dataset; NotFound, or Conflict once a training was accepted with it."""
         with self._database.write() as session:
-            dataset = session.get(Dataset, dataset_id)
-            if dataset is None:
-                raise NotFound(f"there is no dataset {dataset_id}")
+            dataset = find(session, Dataset, dataset_id)
             if session.scalars(select(Training.id).where(Training.dataset_id == dataset_id).limit(1)).first():
                 raise Conflict(f"dataset {dataset_id} is the one that a training was accepted with")
             session.delete(dataset)
@@ -140,10 +136,7 @@ class Storage:
     def training(self, training_id: uuid.UUID) -> Training:
         """Return a training request; NotFound if there is none of that id."""
         with self._database.read() as session:
-            training = session.get(Training, training_id)
-        if training is None:
-            raise NotFound(f"there is no training {training_id}")
-        return training
+            return find(session, Training, training_id)
 
     def trainings(self, statuses: Sequence[Status] = tuple(Status)) -> list[Training]:
         """Return the training requests in any of these statuses, the newest first."""
@@ -160,13 +153,8 @@ class Storage:
             The lifecycle has no such step from where it is. To where it is already is no step, and allowed.
         """
         with self._database.write() as session:
-            training = session.get(Training, training_id)
-            if training is None:
-                raise NotFound(f"there is no training {training_id}")
-            if to != training.status:
-                if to not in TRANSITIONS[Status(training.status)]:
-                    raise Conflict(f"training {training_id} is {training.status}: it cannot become {to}")
-                training.status = to
+            training = find(session, Training, training_id)
+            move(training, TRANSITIONS, to)
             for name, value in values.items():
                 setattr(training, name, value)
         return training
@@ -174,9 +162,7 @@ class Storage:
     def claim(self, training_id: uuid.UUID, dataset_id: uuid.UUID) -> None:
         """Begin to accept a training with a dataset; Conflict unless it is on offer."""
         with self._database.write() as session:
-            training = session.get(Training, training_id)
-            if training is None:
-                raise NotFound(f"there is no training {training_id}")
+            training = find(session, Training, training_id)
             if training.status != Status.OFFERED:
                 raise Conflict(f"training {training_id} is {training.status}: it cannot be accepted (again)")
             training.status = Status.ACCEPTING

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
-from commons.errors import Conflict, NotFound
+from commons.lifecycle import find, move
 from commons.protocol.messages import TrainingRequest
 
 
@@ -138,10 +138,7 @@ class Storage:
     def training(self, training_id: uuid.UUID) -> Training:
         """Return a training; NotFound if there is none of that id."""
         with self._database.read() as session:
-            training = session.get(Training, training_id)
-        if training is None:
-            raise NotFound(f"there is no training {training_id}")
-        return training
+            return find(session, Training, training_id)
 
     def trainings(self, statuses: Sequence[Status] = tuple(Status)) -> list[Training]:
         """Return the trainings in any of these statuses, the newest first."""
@@ -168,13 +165,9 @@ class Storage:
             The lifecycle has no such step from where it is.
         """
         with self._database.write() as session:
-            training = session.get(Training, training_id)
-            if training is None:
-                raise NotFound(f"there is no training {training_id}")
-            if to is not None and to != training.status:
-                if to not in TRANSITIONS[Status(training.status)]:
-                    raise Conflict(f"training {training_id} is {training.status}: it cannot become {to}")
-                training.status = to
+            training = find(session, Training, training_id)
+            if to is not None:
+                move(training, TRANSITIONS, to)
             for name, value in values.items():
                 setattr(training, name, value)
         return training

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
-from commons.errors import Conflict, NotFound
+from commons.lifecycle import find, move
 from commons.protocol.messages import Order
 from commons.users.storage import User
 
@@ -103,10 +103,7 @@ class Storage:
     def model(self, model_id: uuid.UUID) -> Model:
         """Return an order; NotFound if there is none of that id."""
         with self._database.read() as session:
-            model = session.get(Model, model_id)
-        if model is None:
-            raise NotFound(f"there is no model {model_id}")
-        return model
+            return find(session, Model, model_id)
 
     def models(self, statuses: Sequence[Status] = tuple(Status)) -> list[Model]:
         """Return the orders in any of these statuses, the newest first."""
@@ -123,13 +120,9 @@ class Storage:
             The lifecycle has no such step from where it is.
         """
         with self._database.write() as session:
-            model = session.get(Model, model_id)
-            if model is None:
-                raise NotFound(f"there is no model {model_id}")
-            if to is not None and to != model.status:
-                if to not in TRANSITIONS[Status(model.status)]:
-                    raise Conflict(f"model {model_id} is {model.status}: it cannot become {to}")
-                model.status = to
+            model = find(session, Model, model_id)
+            if to is not None:
+                move(model, TRANSITIONS, to)
             for name, value in values.items():
                 setattr(model, name, value)
         return model

@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons.database import Base, Database, now
-from commons.errors import Conflict, NotFound
+from commons.errors import Conflict
+from commons.lifecycle import find
 
 
 class User(Base):
@@ -49,18 +50,13 @@ class Users:
     def get(self, user_id: uuid.UUID) -> User:
         """Return a user; NotFound if there is none of that id."""
         with self._database.read() as session:
-            user = session.get(User, user_id)
-        if user is None:
-            raise NotFound(f"there is no user {user_id}")
-        return user
+            return find(session, User, user_id)
 
     def change(self, user_id: uuid.UUID, **values: str) -> User:
         """Change a user's fields; NotFound, or Conflict if the e-mail address is taken."""
         try:
             with self._database.write() as session:
-                user = session.get(User, user_id)
-                if user is None:
-                    raise NotFound(f"there is no user {user_id}")
+                user = find(session, User, user_id)
                 for name, value in values.items():
                     setattr(user, name, value)
         except IntegrityError:
@@ -71,9 +67,7 @@ class Users:
         """Delete a user; NotFound, or Conflict while trainings belong to it."""
         try:
             with self._database.write() as session:
-                user = session.get(User, user_id)
-                if user is None:
-                    raise NotFound(f"there is no user {user_id}")
+                user = find(session, User, user_id)
                 session.delete(user)
         except IntegrityError:
             raise Conflict(f"user {user_id} has ordered models: they would lose their owner") from None
