@@ -232,8 +232,8 @@ class Order(Body):
     @property
     def target_scale(self) -> float:
         """The public power of two T that targets are divided by, at least the largest absolute target."""
-        low, high = self.data_requirements.target.range
-        return float(2.0 ** math.ceil(math.log2(max(abs(low), abs(high)))))
+        mantissa, exponent = math.frexp(max(abs(bound) for bound in self.data_requirements.target.range))
+        return math.ldexp(1.0, exponent - (mantissa == 0.5))  # exact, and the same on every machine
 
     def canonical(self) -> bytes:
         """Return the order as the bytes that are hashed: JSON with sorted keys and no spaces."""

@@ -1,0 +1,266 @@
+"""Messages mean the same in both encodings, and the order is the same bytes for everybody."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import uuid
+from typing import Any
+
+import ormsgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from commons.errors import InvalidInput
+from commons.protocol import messages
+from commons.protocol.messages import (
+    PROTOCOL_VERSION,
+    AggregatorDescription,
+    DataRequirements,
+    Delivery,
+    Features,
+    HyperParameters,
+    LocalModelQuestion,
+    MaskedModels,
+    MaskedRound,
+    Message,
+    Metric,
+    Notice,
+    Openings,
+    Order,
+    OwnerRegistration,
+    Participants,
+    RoundQuestion,
+    ScoreQuestion,
+    Target,
+    Totals,
+    TrainingRequest,
+    Vector,
+    canonical_json,
+    problems_of,
+)
+
+TRAINING = uuid.UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
+ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+ORDER = Order(
+    model_type="LINEAR_REGRESSION",
+    data_requirements=DataRequirements(
+        features=Features(list=("Größe", "bmi"), range=(-2, 2), desc={"bmi": "kg/m²", "more": [1, None, 0.5]}),
+        target=Target(name="y", range=(25, 346)),
+    ),
+    hyper_parameters=HyperParameters(learning_rate=1.5, iterations=10),
+    participants=Participants(),
+    modulus="c0ffee" * 86,
+)
+
+blobs = st.binary(max_size=40)
+rounds = st.integers(0, messages.MAX_ITERATIONS)
+places = st.lists(st.integers(0, 200), max_size=5).map(tuple)
+hexadecimal = st.integers(-(2**4096), 2**4096).map(lambda number: f"{number:x}")
+kinds = st.sampled_from(["zero", "iteration", "settlement"])
+reasons = st.none() | st.text(max_size=30).filter(lambda text: text.isprintable())
+about = {"training": st.uuids()}
+BY_TYPE: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
+    messages.Acknowledgement: {},
+    AggregatorDescription: {
+        "account": st.just(ADDRESS),
+        "contract": st.just(ADDRESS),
+        "chain_id": st.integers(0, 2**63),
+    },
+    OwnerRegistration: {"address": st.just(ADDRESS), "url": st.sampled_from(["http://a", "https://a.example:5000/x"])},
+    TrainingRequest: {
+        **about,
+        "chain_id": st.integers(0, 2**63),
+        "contract": st.just(ADDRESS),
+        "buyer": st.just(ADDRESS),
+        "buyer_url": st.just("http://buyer"),
+        "aggregator_url": st.just("http://aggregator"),
+        "order": st.just(ORDER),
+    },
+    messages.Acceptance: {**about, "address": st.just(ADDRESS)},
+    Notice: {**about, "reason": reasons},
+    RoundQuestion: {**about, "round": rounds, "model": blobs},
+    LocalModelQuestion: about,
+    Vector: {"ciphertexts": blobs},
+    MaskedRound: {**about, "round": rounds, "trainers": places, "packed": blobs},
+    MaskedModels: {
+        **about, "kind": kinds, "round": rounds, "trainers": places, "contributors": places, "packed": blobs
+    },
+    ScoreQuestion: {
+        **about, "kind": kinds, "round": rounds, "trainers": places, "contributors": places,
+        "masked": blobs, "products": blobs, "masks": blobs,
+    },
+    Totals: {**about, "kind": kinds, "round": rounds, "validators": places, "ciphertexts": blobs},
+    Openings: {"totals": st.lists(hexadecimal).map(tuple), "randomisers": st.lists(hexadecimal).map(tuple)},
+    Metric: {**about, "iteration": rounds, "mse": st.integers(0, 2**16 * 10**18).map(str)},
+    Delivery: {
+        **about, "model": st.sampled_from(["trained", "averaged"]), "quotients": st.lists(hexadecimal).map(tuple)
+    },
+}  # fmt: skip
+ANY = st.one_of([st.builds(kind, **fields) for kind, fields in BY_TYPE.items()])
+
+
+def descendants(kind: type[Message]) -> set[type[Message]]:
+    return {kind, *(found for child in kind.__subclasses__() for found in descendants(child))}
+
+
+def test_every_message_is_tested() -> None:
+    abstract = {Message, messages.TrainingMessage}
+    own = {kind for kind in descendants(Message) if kind.__module__.startswith(("commons.", "model_buyer."))}
+    assert own - abstract == set(BY_TYPE)
+
+
+@given(ANY)
+def test_message_survives_messagepack(message: Message) -> None:
+    packed = message.pack()
+    assert type(message).unpack(packed) == message
+    assert type(message).unpack(packed).pack() == packed
+
+
+@given(ANY)
+def test_message_survives_json_with_base64(message: Message) -> None:
+    assert type(message).model_validate_json(message.model_dump_json()) == message
+
+
+def test_bytes_are_bytes_in_messagepack_and_base64_in_json() -> None:
+    message = Vector(ciphertexts=b"\x00\xff\xfe")
+    assert ormsgpack.unpackb(message.pack()) == {"version": PROTOCOL_VERSION, "ciphertexts": b"\x00\xff\xfe"}
+    assert json.loads(message.model_dump_json()) == {"version": PROTOCOL_VERSION, "ciphertexts": "AP_-"}
+
+
+@pytest.mark.parametrize("standard", ["AP/+", "AP_-"])
+def test_both_alphabets_of_base64_are_read(standard: str) -> None:
+    assert Vector.model_validate_json(f'{{"ciphertexts": "{standard}"}}').ciphertexts == b"\x00\xff\xfe"
+
+
+@pytest.mark.parametrize("version", [0, PROTOCOL_VERSION + 1, 10**6])
+@pytest.mark.parametrize("kind", list(BY_TYPE))
+def test_other_version_is_refused_with_both_named(kind: type[Message], version: int) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        kind.unpack(ormsgpack.packb({"version": version}))
+    (problem,) = [found for found in problems_of(refusal.value) if found["field"] == "version"]
+    words = f"this service speaks protocol version {PROTOCOL_VERSION}, the message is version {version}"
+    assert problem["reason"] == words
+
+
+@pytest.mark.parametrize("kind", list(BY_TYPE))
+def test_further_field_is_refused(kind: type[Message]) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        kind.unpack(ormsgpack.packb({"colour": "red"}))
+    assert {"field": "colour", "reason": "is not known here: check its name"} in problems_of(refusal.value)
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_refused_as_invalid_input(garbage: bytes) -> None:
+    try:
+        Notice.unpack(garbage)
+    except (InvalidInput, ValidationError):
+        return
+    raise AssertionError("garbage is no notice")
+
+
+@pytest.mark.parametrize("mse", ["", "-1", "1.5", "1e3", "0x1", "9" * 81, 7, None])
+def test_metric_is_decimal_digits(mse: Any) -> None:
+    with pytest.raises(ValidationError, match="mse"):
+        Metric(training=TRAINING, iteration=1, mse=mse)
+
+
+def test_metric_beyond_64_bits_can_be_sent() -> None:
+    metric = Metric(training=TRAINING, iteration=1, mse=str(2**16 * 10**18))
+    assert Metric.unpack(metric.pack()) == metric
+
+
+def test_canonical_order_is_sorted_json_without_spaces() -> None:
+    assert ORDER.canonical().decode() == (
+        '{"data_requirements":{"features":{"desc":{"bmi":"kg/m²","more":[1,null,0.5]},"list":["Größe","bmi"],'
+        '"pre_processing":[],"range":[-2.0,2.0]},"target":{"desc":{},"name":"y","range":[25.0,346.0]}},'
+        '"hyper_parameters":{"evaluation_interval":5,"iterations":10,"key_bits":2048,"learning_rate":1.5,'
+        '"local_steps":1,"ridge":0.0,"tolerance":0.0,"weighting":"rows"},"model_type":"LINEAR_REGRESSION",'
+        f'"modulus":"{"c0ffee" * 86}","participants":{{"minimum":3,"validator_share":0.3,"wanted":5}}}}'
+    )
+
+
+def test_digest_of_the_order_is_what_was_ever_written_on_chain() -> None:
+    assert ORDER.digest() == hashlib.sha256(ORDER.canonical()).digest()
+    assert ORDER.digest().hex() == "dcf497abfb1b28259e920922a87b26591608fa5cadd14bd234384e6a02c19782"
+
+
+def test_order_reads_back_to_the_same_digest() -> None:
+    request = TrainingRequest(
+        training=TRAINING,
+        chain_id=31337,
+        contract=ADDRESS,
+        buyer=ADDRESS,
+        buyer_url="http://buyer",
+        aggregator_url="http://aggregator",
+        order=ORDER,
+    )
+    for read in (
+        Order.model_validate_json(ORDER.canonical()),
+        TrainingRequest.unpack(request.pack()).order,
+        TrainingRequest.model_validate_json(request.model_dump_json()).order,
+    ):
+        assert read == ORDER
+        assert read.digest() == ORDER.digest()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"modulus": "c0ffef" * 86},
+        {"participants": Participants(wanted=6)},
+        {"hyper_parameters": HyperParameters(learning_rate=1.5000000000000002, iterations=10)},
+    ],
+)
+def test_any_change_of_the_order_changes_its_digest(change: dict[str, Any]) -> None:
+    assert ORDER.model_copy(update=change).digest() != ORDER.digest()
+
+
+def test_length_counts_the_intercept() -> None:
+    assert ORDER.length == 3
+
+
+@pytest.mark.parametrize(
+    ("bounds", "scale"),
+    [
+        ((25, 346), 512),
+        ((0, 512), 512),
+        ((0, math.nextafter(512, math.inf)), 1024),
+        ((-512.5, 3), 1024),
+        ((-1, 0), 1),
+        ((0, 0.25), 0.25),
+        ((0, 0.3), 0.5),
+        ((0, 1e15), 2.0**50),
+        ((0, 1e-15), 2.0**-49),
+    ],
+)
+def test_target_scale_is_the_next_power_of_two(bounds: tuple[float, float], scale: float) -> None:
+    requirements = ORDER.data_requirements.model_copy(update={"target": Target(range=bounds)})
+    assert ORDER.model_copy(update={"data_requirements": requirements}).target_scale == scale
+
+
+@given(st.floats(1e-15, 1e15))
+def test_scaled_targets_are_at_most_one_and_more_than_a_half(largest: float) -> None:
+    requirements = ORDER.data_requirements.model_copy(update={"target": Target(range=(-largest, largest / 2))})
+    scale = ORDER.model_copy(update={"data_requirements": requirements}).target_scale
+    assert 0.5 < largest / scale <= 1
+    assert math.frexp(scale)[0] == 0.5
+
+
+def test_canonical_json_has_no_nan() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"x": math.nan})
+
+
+def test_order_is_refused_beyond_the_headroom_of_the_masks() -> None:
+    HyperParameters(iterations=10_000, local_steps=10)
+    with pytest.raises(ValidationError, match="iterations × √local_steps must be at most"):
+        HyperParameters(iterations=10_000, local_steps=11)
+
+
+def test_orders_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        ORDER.modulus = "00"
