@@ -71,6 +71,9 @@ class Peer:
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of clients that had no patience."""
+
 
 def server_for(peer: Peer, bind_and_activate: bool = True) -> Server:
     class Handler(BaseHTTPRequestHandler):
