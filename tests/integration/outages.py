@@ -138,6 +138,16 @@ class Case:
         """The database of a service."""
         return Books(self.town.platform, self.roles[role], self.id)
 
+    def kill_and_restart(self, *roles: str) -> None:
+        """Have services die at the same moment, and start again."""
+        names = [self.roles[role] for role in roles]
+        for name in names:
+            self.town.platform.kill(name)
+        for name in names:
+            self.town.platform.supervisor.restart(name)
+        for name in names:
+            self.town.platform.wait_healthy(name)
+
     def log(self, role: str) -> str:
         """Everything that a service has logged of this training."""
         lines = self.town.platform.supervisor.log(self.roles[role]).read_text().splitlines()

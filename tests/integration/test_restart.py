@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from commons.chain.marketplace import Status
@@ -40,6 +42,39 @@ def test_killed_in_a_round_in_an_evaluation_and_before_the_settlement(town: Town
         until("the report", lambda: case.on_chain.status == Status.REPORTED)
         platform.kill(dead)
     platform.restart(dead)
+
+    model = case.expect_finished()
+    case.expect_agreement(model)
+    case.expect_nobody_left_out()
+    case.expect_consistent_questions()
+
+
+SAVED: list[tuple[str, str, int, list[str]]] = [
+    ("buyer", "open-zero", 0, ["buyer", "aggregator"]),
+    ("aggregator", "sum", 2, ["aggregator", "trainer-1"]),
+    ("buyer", "refresh", 6, ["buyer"]),
+    ("validator-1", "score-iteration", 15, ["validator-1", "aggregator"]),
+    ("aggregator", "total-iteration", 20, ["aggregator", "buyer"]),
+    ("trainer-1", "local", 0, ["trainer-1", "aggregator"]),
+    ("aggregator", "mask-settlement", 30, ["aggregator"]),
+    ("validator-1", "score-settlement", 0, ["validator-1", "buyer"]),
+    ("buyer", "open-settlement", 0, ["buyer", "aggregator"]),
+]
+"""What a service saves in a training, in this order, and who dies as soon as it has."""
+
+
+def test_killed_as_soon_as_something_is_saved(town: Town) -> None:
+    case = begin(town, LONG)
+    thaw(town.platform, "buyer")
+    for role, kind, round_, victims in SAVED:
+        books = case.books(role)
+        until(f"{kind} {round_}", partial(books.entry, kind, round_), pause_s=0.0005)
+        case.kill_and_restart(*victims)
+    books = case.books("aggregator")
+    until("the outcome", lambda: books.value("trainings", "outcome"), pause_s=0.0005)
+    case.kill_and_restart("aggregator")
+    until("the model", lambda: case.books("buyer").value("models", "weights"), pause_s=0.0005)
+    case.kill_and_restart("buyer", "aggregator", "trainer-1")
 
     model = case.expect_finished()
     case.expect_agreement(model)
