@@ -111,10 +111,10 @@ def found(platform: LocalPlatform) -> Town:
     return Town(platform, buyer, buyer_id, flow.Aggregator(platform.urls["aggregator"]), members)
 
 
-def chain_of(town: Town) -> Marketplace:
-    """The contract, to look at."""
+def chain_of(town: Town, name: str | None = None) -> Marketplace:
+    """The contract, to look at, or to act on as one of the services."""
     address = (town.platform.directory / "contract-address").read_text().strip()
-    return Marketplace(town.platform.urls["chain"], address)
+    return Marketplace(town.platform.urls["chain"], address, town.platform.accounts[name] if name else None)
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,9 @@ class Case:
         assert chain.balance(chain.address) == self.held
 
     def expect_agreement(self, model: Json) -> None:
-        """Expect the model's error to be that of descent in the clear by whoever answered."""
-        assert model["metrics"]["trained_mse"] == pytest.approx(self._plaintext_mse(), rel=1e-8)
+        """Expect the errors to be those of descent in the clear by whoever answered."""
+        reached = model["metrics"]["initial_mse"], model["metrics"]["trained_mse"]
+        assert reached == pytest.approx(self._plaintext_mses(), rel=1e-8)
 
     def expect_nobody_left_out(self) -> None:
         """Expect everybody to have taken part in everything."""
@@ -197,7 +198,7 @@ class Case:
         assert [self.answered(round_) for round_ in range(rounds)] == [trainers] * rounds
         for kind in ("zero", "iteration", "settlement"):
             for round_ in aggregator.rounds(f"total-{kind}"):
-                assert Totals.unpack(_question(aggregator, f"total-{kind}", round_)).validators == tuple(validators)
+                assert self.scored(kind, round_) == validators
 
     def expect_consistent_questions(self) -> None:
         """Expect that nobody was asked two questions where the protocol asks one."""
@@ -225,15 +226,22 @@ class Case:
         """Places of the trainers that are in a round's sum."""
         return list(_question(self.books("aggregator"), "sum", round_))
 
-    def _plaintext_mse(self) -> float:
+    def scored(self, kind: str, round_: int) -> list[int]:
+        """Places of the validators that are in an evaluation's total."""
+        return list(Totals.unpack(_question(self.books("aggregator"), f"total-{kind}", round_)).validators)
+
+    def _plaintext_mses(self) -> tuple[float, float]:
         statistics = self._statistics()
         owners = [statistics[address] for address in self.on_chain.trainers]
         maps = [local_map(owner, self.hyper["learning_rate"], 0.0, 1) for owner in owners]
         model = np.zeros(len(diabetes.FEATURES) + 1)
         for round_ in range(self.hyper["iterations"]):
             model = np.mean([maps[i][0] @ model + maps[i][1] for i in self.answered(round_)], axis=0)
-        validators = [statistics[address] for address in self.on_chain.validators]
-        return float(np.mean([each.mse(model) for each in validators])) * TARGET_SCALE**2
+        scored = [self.on_chain.validators[place] for place in self.scored("settlement", self.hyper["iterations"])]
+        initial, trained = (
+            float(np.mean([statistics[address].mse(each) for address in scored])) for each in (0 * model, model)
+        )
+        return initial * TARGET_SCALE**2, trained * TARGET_SCALE**2
 
     def _statistics(self) -> dict[str, GramStatistics]:
         tables = zip(self.town.members.values(), diabetes.split(len(self.town.members), ROWS), strict=True)
@@ -248,12 +256,12 @@ class Case:
         return list(range(sum(name.startswith(role) for name in self.roles)))
 
 
-def begin(town: Town, hyper: dict[str, Any], owners: int = 5, **optional: Any) -> Case:
+def begin(town: Town, hyper: dict[str, Any], owners: int = 5, **participants: float) -> Case:
     """Have a training begin, and return when its roles are known; the buyer is still frozen, so it cannot go on."""
     names = list(town.members)[:owners]
     chain = chain_of(town)
     held = chain.balance(chain.address)
-    training_id = town.order(hyper_parameters=hyper, participants={"wanted": owners}, **optional)
+    training_id = town.order(hyper_parameters=hyper, participants={"wanted": owners} | participants)
     town.accept(training_id, *names[:-1])
     town.members[names[-1]].owner.wait_for_status(training_id, "READY")
     freeze(town.platform, "buyer")

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,7 +31,7 @@ from model_buyer.app import create_app as create_buyer
 from model_buyer.config import Config as BuyerConfig
 from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
-from tests.integration.conftest import Town
+from tests.integration.conftest import QUICK, Town
 from tests.integration.outages import Case, begin, chain_of, found, freeze, frozen, thaw, until
 
 LONG = {"iterations": 30, "learning_rate": 1.5, "evaluation_interval": 5}
@@ -76,6 +77,19 @@ def test_trainer_that_is_gone_is_left_out_and_unpaid(hamlet: Town) -> None:
     assert [metric["iteration"] for metric in seen["mse_history"]] == [0, 5, 10, 15, 20, 25, 30]
 
 
+def test_validator_that_was_lost_stays_out_and_is_unpaid(hamlet: Town) -> None:
+    case = begin(hamlet, LONG, owners=4, validator_share=0.5)
+    books, lost = case.books("aggregator"), case.roles["validator-1"]
+    thaw(hamlet.platform, "buyer")
+    until("three rounds", lambda: len(books.rounds("sum")) >= 3)
+    with frozen(hamlet.platform, lost):
+        until("an evaluation without it", lambda: [1] in scored_iterations(case))
+    case.expect_agreement(case.expect_finished())  # the zero model's error, too: it is scored anew by who remains
+    scored = scored_iterations(case)
+    assert scored == sorted(scored) and scored[-1] == [1]
+    assert hamlet.members[lost].owner.training(case.id)["earned"] == "0"
+
+
 @pytest.mark.parametrize(
     ("role", "reason"), [("trainer-1", "1 trainers answered round"), ("validator-1", "no validator answered")]
 )
@@ -102,16 +116,35 @@ def test_order_without_enough_owners_is_cancelled(hamlet: Town) -> None:
     case.expect_refunded(Status.CANCELLED, "cancelled|without enough")
 
 
+def test_joining_closed_long_ago_is_closed_again(hamlet: Town) -> None:
+    training_id = hamlet.order(participants={"wanted": 3})
+    hamlet.accept(training_id, "owner-1", "owner-2")
+    hamlet.members["owner-3"].owner.wait_for_status(training_id, "READY")
+    hamlet.platform.kill("aggregator")
+    hamlet.accept(training_id, "owner-3")
+    chain_of(hamlet, "aggregator").close_joining(UUID(training_id))  # as it would have, just before it was killed
+    rpc(hamlet, "anvil_mine", hex(257))  # the contract knows the hashes of the last 256 blocks
+    hamlet.platform.restart("aggregator")
+    case = Case(hamlet, training_id, QUICK, {"aggregator": "aggregator", "buyer": "buyer"})
+    case.expect_agreement(case.expect_finished())
+
+
 def test_buyer_gets_its_money_back_though_the_aggregator_is_gone(hamlet: Town) -> None:
-    case = begin(hamlet, LONG, owners=3)
+    joining = Case(hamlet, hamlet.order(participants={"wanted": 4}), {}, {})
+    hamlet.accept(joining.id, "owner-1", "owner-2", "owner-3")
+    training = replace(begin(hamlet, LONG, owners=3), held=joining.held)
     hamlet.platform.kill("aggregator")
     thaw(hamlet.platform, "buyer")
-    pass_time(hamlet, 2 * DAY_S + 2)
-    assert case.on_chain.status == Status.TRAINING  # the aggregator would have a minute left to end it
+    pass_time(hamlet, 2 * DAY_S + 5)
+    assert training.on_chain.status == Status.TRAINING  # the aggregator would have a minute to end it
     pass_time(hamlet, 60)
-    case.expect_refunded(Status.EXPIRED, "deadline passed")
+    for case, status in ((joining, Status.CANCELLED), (training, Status.EXPIRED)):
+        until(f"it is {status.name}", lambda case=case, status=status: case.on_chain.status == status)
     hamlet.platform.restart("aggregator")
-    until("the aggregator knows", lambda: hamlet.aggregator.training(case.id)["status"] == "FAILED")
+    joining.expect_refunded(Status.CANCELLED, "cancelled|without enough")
+    training.expect_refunded(Status.EXPIRED, "deadline passed")
+    for case in (joining, training):
+        until("the aggregator knows", lambda case=case: hamlet.aggregator.training(case.id)["reason"])
 
 
 @pytest.mark.parametrize("gone", [("buyer",), ("buyer", "aggregator")], ids=" and ".join)
@@ -243,6 +276,10 @@ def test_owners_that_talk_nonsense_or_hang_hold_nobody_up(hamlet: Town) -> None:
         case = begin(hamlet, LONG, owners=4)
         thaw(hamlet.platform, "buyer")
         case.expect_agreement(case.expect_finished())
+
+
+def scored_iterations(case: Case) -> list[list[int]]:
+    return [case.scored("iteration", round_) for round_ in case.books("aggregator").rounds("total-iteration")]
 
 
 PROBLEM = "application/problem+json"
