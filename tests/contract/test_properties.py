@@ -161,11 +161,12 @@ class Marketplaces(RuleBasedStateMachine):
         arguments = [self.world.address, self.everybody, [order.word for order in self.orders]]
         data = AUDIT + encode(["address", "address[]", "bytes32[]"], arguments)
         answer = self.node.get("eth_call", {"to": self.auditor, "data": "0x" + data.hex()}, "latest")
-        kinds = ["uint256", "uint256[]", "uint256[]", "uint256[]"]
+        kinds = ["uint256", "uint256[]", "uint256[]", "address[][]"]
         balance, credits, statuses, owners = decode(kinds, bytes.fromhex(answer[2:]))
         assert list(credits) == [self.credits[account] for account in self.everybody]
         assert list(statuses) == [order.status for order in self.orders]
-        assert list(owners) == [len(order.owners) for order in self.orders]
+        for order, present in zip(self.orders, owners, strict=True):
+            assert sorted(present) == sorted(owner.lower() for owner in order.owners)
         escrows = sum(order.escrow for order in self.orders if not order.status.is_final)
         bonds = sum(order.bond for order in self.orders if order.status is Status.DISPUTED)
         assert balance == escrows + bonds + sum(self.credits.values())
@@ -316,6 +317,18 @@ class Marketplaces(RuleBasedStateMachine):
         assert self.send(order.buyer, "newModel", order.word, bytes(32), order.aggregator, terms, value=escrow)
         self.orders.append(order)
         self.move(order, Status.OPEN)
+
+    @precondition(lambda self: any(order.status is Status.OPEN for order in self.orders))
+    @rule(data=st.data(), count=st.integers(1, 6))
+    def come_and_go(self, data: st.DataObject, count: int) -> None:
+        order = data.draw(st.sampled_from([each for each in self.orders if each.status is Status.OPEN]))
+        for _ in range(count):
+            owner = data.draw(st.sampled_from(self.owners))
+            if owner in order.owners:
+                self.leave(order, owner)
+                assert owner not in order.owners
+            else:
+                self.accept(order, owner)
 
     @precondition(lambda self: self.live())
     @rule(data=st.data(), count=st.integers(1, 4))

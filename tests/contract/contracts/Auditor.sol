@@ -9,7 +9,7 @@ contract Auditor {
     function audit(IMarketplace marketplace, address[] calldata accounts, bytes32[] calldata ids)
         external
         view
-        returns (uint256 balance, uint256[] memory credits, uint256[] memory statuses, uint256[] memory owners)
+        returns (uint256 balance, uint256[] memory credits, uint256[] memory statuses, address[][] memory owners)
     {
         balance = address(marketplace).balance;
         credits = new uint256[](accounts.length);
@@ -17,11 +17,14 @@ contract Auditor {
             credits[i] = marketplace.credit(accounts[i]);
         }
         statuses = new uint256[](ids.length);
-        owners = new uint256[](ids.length);
+        owners = new address[][](ids.length);
         for (uint256 i = 0; i < ids.length; ++i) {
             IMarketplace.TrainingView memory t = marketplace.training(ids[i]);
             statuses[i] = uint256(t.status);
-            owners[i] = t.owners.length;
+            owners[i] = new address[](t.owners.length);
+            for (uint256 j = 0; j < t.owners.length; ++j) {
+                owners[i][j] = t.owners[j].account;
+            }
         }
     }
 
