@@ -7,6 +7,7 @@ decided and goes on from there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from gmpy2 import mpz
 
@@ -18,6 +19,9 @@ from federated_aggregator.rounds import Rounds, Sum
 from federated_aggregator.storage import Storage
 
 Reporter = Callable[[Course], None]
+
+CHECKPOINT_ROUNDS = 5
+"""How often the model is saved. After a crash the rounds since are repeated, with the answers that were given."""
 
 
 class Training:
@@ -60,17 +64,26 @@ class Training:
         hyper = course.order.hyper_parameters
         state = self._storage.training(course.id)
         iteration, model = state.iteration, state.model
-        while True:
-            total = self._rounds.collect(course, iteration, model)
-            iteration += 1
-            if iteration == hyper.iterations:
-                break
-            if iteration % hyper.evaluation_interval == 0:
-                self._evaluate(course, iteration, total)
-                if self._converged(course, iteration):
+        self._catch_up(course, iteration)
+        # An evaluation runs beside the next rounds, which need not wait for it unless the order has a tolerance.
+        with ThreadPoolExecutor(1, thread_name_prefix="evaluation") as beside:
+            evaluation: Future[None] | None = None
+            while True:
+                total = self._rounds.collect(course, iteration, model)
+                iteration += 1
+                if iteration == hyper.iterations:
                     break
-            model = self._rounds.refresh(course, iteration - 1, total)
-            self._storage.complete_round(course.id, iteration, model)
+                if iteration % hyper.evaluation_interval == 0:
+                    if evaluation is not None:
+                        evaluation.result()  # one at a time; and what ended it ends the training
+                    evaluation = beside.submit(self._evaluate, course, iteration)
+                    if hyper.tolerance and self._converged(course, iteration, evaluation):
+                        break
+                model = self._rounds.refresh(course, iteration - 1, total)
+                if iteration % CHECKPOINT_ROUNDS == 0:
+                    self._storage.complete_round(course.id, iteration, model)
+            if evaluation is not None:
+                evaluation.result()
         outcome = self._settle(course, iteration, total)
         self._storage.add_phases(course.id, course.meter.take())
         return outcome, total
@@ -86,7 +99,16 @@ class Training:
             self._record(course, 0, mse)  # before what says that this is done
             self._storage.move(course.id, validators=list(validators))
 
-    def _evaluate(self, course: Course, iteration: int, total: Sum) -> None:
+    def _catch_up(self, course: Course, iteration: int) -> None:
+        """Do the evaluations that were interrupted beside rounds that were not."""
+        done = {metric.iteration for metric in self._storage.metrics(course.id)}
+        interval = course.order.hyper_parameters.evaluation_interval
+        for evaluated in range(interval, iteration + 1, interval):
+            if evaluated not in done:
+                self._evaluate(course, evaluated)
+
+    def _evaluate(self, course: Course, iteration: int) -> None:
+        total = self._rounds.collect(course, iteration - 1, b"")  # saved before
         mses, _ = self._score(course, "iteration", iteration, [total.ciphertexts], total.trainers, ())
         self._record(course, iteration, mses[0])
 
@@ -128,7 +150,8 @@ class Training:
             self._storage.move(course.id, validators=list(validators))
         return mses, validators
 
-    def _converged(self, course: Course, iteration: int) -> bool:
+    def _converged(self, course: Course, iteration: int, evaluation: Future[None]) -> bool:
+        evaluation.result()
         tolerance = course.order.hyper_parameters.tolerance
         *_, before, last = [m.mse for m in self._storage.metrics(course.id) if m.iteration <= iteration]
         return abs(before - last) < tolerance * before
