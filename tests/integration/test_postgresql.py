@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,7 +24,10 @@ from sqlalchemy import text
 
 from commons.chain.marketplace import Marketplace
 from commons.database import Database
+from commons.errors import Conflict
 from commons.journal import Journal
+from commons.users.storage import Users
+from model_buyer.storage import Model, Status, Storage
 from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
 from scripts.local.processes import Supervisor
@@ -108,6 +112,29 @@ def test_migrations_make_the_tables_of_the_code(service: str, server: Server) ->
 
 def test_read_modify_writes_of_threads_and_processes_lose_nothing(server: Server) -> None:
     assert count_in_parallel(server.create("counting")) == PROCESSES * THREADS * TIMES
+
+
+def test_values_read_back_as_they_were_written(server: Server) -> None:
+    with closing(Database(server.create("values"))) as on:
+        on.migrate(SCHEMAS["model_buyer"].migrations)
+        user, moment = Users(on).add("Ada", "ada@example.org"), datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+        order = {"name": "größe", "order": b"\0\xff", "sealed_key": bytes(range(256)), "terms": {"x": [1, None, 0.5]}}
+        written = Model(
+            id=uuid.uuid4(), user_id=user.id, status=Status.PAYING, payment=10**45 + 1, created=moment, **order
+        )
+        storage = Storage(on)
+        storage.add(written)
+        storage.add_metric(written.id, 5, 10**22)
+        read = storage.model(written.id)
+        assert {name: getattr(read, name) for name in order} == order
+        assert (read.payment, read.created, read.spent) == (10**45 + 1, moment, 0)
+        assert [metric.mse for metric in storage.metrics(written.id)] == [10**22]
+        with pytest.raises(Conflict, match="cannot become FINISHED"):
+            storage.move(written.id, Status.FINISHED)
+        with pytest.raises(Conflict, match="there is a user with the e-mail address"):
+            Users(on).add("Eve", "ada@example.org")
+        with pytest.raises(Conflict, match="has ordered models"):
+            Users(on).delete(user.id)
 
 
 def test_question_that_comes_twice_at_once_gets_one_answer(server: Server) -> None:
