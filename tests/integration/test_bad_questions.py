@@ -46,7 +46,9 @@ def test_order_that_is_not_on_chain_is_refused(town: Town, http: requests.Sessio
 
 
 def test_order_that_the_chain_knows_otherwise_is_refused(town: Town, http: requests.Session) -> None:
-    known = town.buyer.call("GET", "/models")["models"][0]["id"]
+    known = town.order(terms={"join_seconds": 1})
+    with pytest.raises(flow.TrainingFailed, match="is CANCELLED"):
+        town.buyer.wait_finished(known)
     for service, path in (("aggregator", "/model"), ("owner-1", "/trainings")):
         with unchanged(town, service) as url:
             answer = send(http, "POST", url + path, training_request(town, training=known))
