@@ -1,0 +1,83 @@
+"""A platform whose services keep records, and one whole training on it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from commons.protocol.messages import Order
+from scripts.local import diabetes, flow
+from scripts.local.platform import LocalPlatform, Ports
+from tests.integration.conftest import Town
+from tests.privacy.record import Record, read_tape
+
+ROWS = 50
+HYPER = {"iterations": 50, "learning_rate": 1.5, "evaluation_interval": 2}
+TWO_VALIDATORS = {"validator_share": 0.4}
+
+
+class RecordedPlatform(LocalPlatform):
+    """The local platform with every service behind the recorder."""
+
+    def tape(self, name: str) -> Path:
+        return self.directory / f"{name}.tape"
+
+    def _service_argv(self, name: str) -> list[str]:
+        python, _, module, *rest = super()._service_argv(name)
+        return [python, "-m", "tests.privacy.recording", module, *rest]
+
+    def _service_env(self, name: str) -> dict[str, str]:
+        return super()._service_env(name) | {"PRIVACY_TAPE": str(self.tape(name))}
+
+
+@pytest.fixture(scope="session")
+def tables() -> dict[str, diabetes.Table]:
+    """Rows of five owners, the features scaled to [−2, 2] as the 2019 platform asked for."""
+    scale = np.append(np.full(len(diabetes.FEATURES), np.sqrt(442) / 3), 1)
+    return {f"owner-{number}": table * scale for number, table in enumerate(diabetes.split(5, ROWS), start=1)}
+
+
+@pytest.fixture(scope="session")
+def recorded_town(tmp_path_factory: pytest.TempPathFactory, tables: Mapping[str, diabetes.Table]) -> Iterator[Town]:
+    with RecordedPlatform(tmp_path_factory.mktemp("recorded"), Ports.free()) as platform:
+        platform.start()
+        members = {
+            name: flow.enter(flow.Owner(platform.urls[name]), name, diabetes.to_csv(table))
+            for name, table in tables.items()
+        }
+        buyer = flow.Buyer(platform.urls["buyer"])
+        buyer_id, _ = buyer.sign_up("buyer")
+        yield Town(platform, buyer, buyer_id, flow.Aggregator(platform.urls["aggregator"]), members)
+
+
+@pytest.fixture(scope="session")
+def record(recorded_town: Town, tables: dict[str, diabetes.Table]) -> Record:
+    """The first training of the recorded town: three trainers, two validators, run to its end."""
+    town = recorded_town
+    training = town.train(hyper_parameters=HYPER, participants=TWO_VALIDATORS)
+    model: dict[str, Any] = town.buyer.wait_finished(training, timeout=120)
+    owners = [member.owner.wait_for_status(training, "FINISHED") for member in town.members.values()]
+    names = {member.address: name for name, member in town.members.items()}
+    roles = town.aggregator.training(training)["roles"]
+    platform = town.platform
+    assert isinstance(platform, RecordedPlatform)
+    tapes = {name: read_tape(platform.tape(name)) for name in platform.services}
+    return Record(
+        training=uuid.UUID(training),
+        directory=platform.directory,
+        urls=platform.urls,
+        addresses=frozenset(a.address for a in platform.accounts.values()) | {town.buyer.contract()["address"]},
+        order=Order.model_validate(owners[0]["order"]),
+        tables=tables,
+        trainers=tuple(names[address] for address in roles["trainers"]),
+        validators=tuple(names[address] for address in roles["validators"]),
+        weights=np.array(model["model"]["weights"]),
+        delivered=model["metrics"]["delivered_model"],
+        delivered_at=max(e["time"] for e in tapes["buyer"] if e["what"] == "served" and e["method"] == "PUT"),
+        tapes=tapes,
+    )
