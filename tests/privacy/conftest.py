@@ -35,14 +35,14 @@ class RecordedPlatform(LocalPlatform):
         return super()._service_env(name) | {"PRIVACY_TAPE": str(self.tape(name))}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tables() -> dict[str, diabetes.Table]:
     """Rows of five owners, the features scaled to [−2, 2] as the 2019 platform asked for."""
     scale = np.append(np.full(len(diabetes.FEATURES), np.sqrt(442) / 3), 1)
     return {f"owner-{number}": table * scale for number, table in enumerate(diabetes.split(5, ROWS), start=1)}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def recorded_town(tmp_path_factory: pytest.TempPathFactory, tables: Mapping[str, diabetes.Table]) -> Iterator[Town]:
     with RecordedPlatform(tmp_path_factory.mktemp("recorded"), Ports.free()) as platform:
         platform.start()
@@ -55,7 +55,7 @@ def recorded_town(tmp_path_factory: pytest.TempPathFactory, tables: Mapping[str,
         yield Town(platform, buyer, buyer_id, flow.Aggregator(platform.urls["aggregator"]), members)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def record(recorded_town: Town, tables: dict[str, diabetes.Table]) -> Record:
     """The first training of the recorded town: three trainers, two validators, run to its end."""
     town = recorded_town
