@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import pytest
 from eth_abi.abi import decode, encode
 from eth_utils.abi import abi_to_signature, function_signature_to_4byte_selector, get_abi_input_types
 from eth_utils.crypto import keccak
@@ -423,6 +424,7 @@ class Marketplaces(RuleBasedStateMachine):
             self.node.connection.close()
 
 
+@pytest.mark.timeout(900)  # when it fails, shrinking the story takes a while
 def test_whatever_anybody_does_the_money_adds_up_is_paid_once_and_can_be_freed(
     world: World, compiled: dict[str, Any]
 ) -> None:
@@ -436,7 +438,7 @@ def test_whatever_anybody_does_the_money_adds_up_is_paid_once_and_can_be_freed(
             lambda: Marketplaces(world, auditor, seen),  # type: ignore[arg-type]
             settings=settings(
                 max_examples=200,
-                stateful_step_count=30,
+                stateful_step_count=20,
                 deadline=None,
                 derandomize=True,
                 suppress_health_check=list(HealthCheck),
