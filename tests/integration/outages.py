@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -89,13 +90,32 @@ def freeze(platform: LocalPlatform, name: str) -> None:
     platform.supervisor.signal(name, signal.SIGSTOP)
     leader = psutil.Process(platform.supervisor.pid(name))
     for process in (leader, *leader.children(recursive=True)):
-        until(f"{name} stops", lambda process=process: process.status() == psutil.STATUS_STOPPED)
+        until(f"{name} stops", partial(_stopped, process))
+
+
+def _stopped(process: psutil.Process) -> bool:
+    return process.status() == psutil.STATUS_STOPPED
 
 
 def thaw(platform: LocalPlatform, name: str) -> None:
     """Let a process go on."""
     with suppress(ProcessLookupError):  # killed while it was frozen
         platform.supervisor.signal(name, signal.SIGCONT)
+
+
+def restart(platform: LocalPlatform, *names: str) -> None:
+    """Start processes again, all at once."""
+    for name in names:
+        platform.supervisor.restart(name)
+    for name in names:
+        platform.wait_healthy(name)
+
+
+def mend(platform: LocalPlatform) -> None:
+    """Have everything run again, however a test ended."""
+    for name in platform.urls:
+        thaw(platform, name)
+    restart(platform, *(name for name in platform.urls if not platform.supervisor.running(name)))
 
 
 def found(platform: LocalPlatform) -> Town:
@@ -143,10 +163,7 @@ class Case:
         names = [self.roles[role] for role in roles]
         for name in names:
             self.town.platform.kill(name)
-        for name in names:
-            self.town.platform.supervisor.restart(name)
-        for name in names:
-            self.town.platform.wait_healthy(name)
+        restart(self.town.platform, *names)
 
     def log(self, role: str) -> str:
         """Everything that a service has logged of this training."""
@@ -266,16 +283,13 @@ def begin(town: Town, hyper: dict[str, Any], owners: int = 5, **participants: fl
     town.members[names[-1]].owner.wait_for_status(training_id, "READY")
     freeze(town.platform, "buyer")
     town.members[names[-1]].owner.accept(training_id)
-    on_chain = until("roles are drawn", lambda: _drawn(chain.training(UUID(training_id))))
+    until("roles are drawn", lambda: chain.training(UUID(training_id)).status == ChainStatus.TRAINING)
+    on_chain = chain.training(UUID(training_id))
     name_of = {member.address: name for name, member in town.members.items()}
     roles = {"aggregator": "aggregator", "buyer": "buyer"}
     roles |= {f"trainer-{i}": name_of[address] for i, address in enumerate(on_chain.trainers, start=1)}
     roles |= {f"validator-{i}": name_of[address] for i, address in enumerate(on_chain.validators, start=1)}
     return Case(town, training_id, hyper, roles, held)
-
-
-def _drawn(training: Training) -> Training | None:
-    return training if training.status == ChainStatus.TRAINING else None
 
 
 def _question(books: Books, kind: str, round_: int) -> bytes:

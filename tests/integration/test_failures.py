@@ -32,7 +32,7 @@ from model_buyer.config import Config as BuyerConfig
 from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
 from tests.integration.conftest import QUICK, Town
-from tests.integration.outages import Case, begin, chain_of, found, freeze, frozen, thaw, until
+from tests.integration.outages import Case, begin, chain_of, found, freeze, frozen, mend, restart, thaw, until
 
 LONG = {"iterations": 30, "learning_rate": 1.5, "evaluation_interval": 5}
 DAY_S = 24 * 60 * 60
@@ -40,11 +40,23 @@ ETHER = 10**18
 
 
 @pytest.fixture(scope="module")
-def hamlet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     """A town of four owners, in which nobody is waited for longer than five seconds, and time can be moved."""
     patience = {"aggregator": {"DELTAML_ROUND_TIMEOUT_S": "5"}}
     with LocalPlatform(tmp_path_factory.mktemp("hamlet"), Ports.free(owners=4), patience) as platform:
         yield found(platform)
+
+
+@pytest.fixture
+def hamlet(settled: Town) -> Iterator[Town]:
+    yield settled
+    mend(settled.platform)
+
+
+@pytest.fixture
+def town(town: Town) -> Iterator[Town]:
+    yield town
+    mend(town.platform)
 
 
 def test_trainer_that_hangs_is_left_out_and_may_return(hamlet: Town) -> None:
@@ -138,13 +150,12 @@ def test_buyer_gets_its_money_back_though_the_aggregator_is_gone(hamlet: Town) -
     pass_time(hamlet, 2 * DAY_S + 5)
     assert training.on_chain.status == Status.TRAINING  # the aggregator would have a minute to end it
     pass_time(hamlet, 60)
-    for case, status in ((joining, Status.CANCELLED), (training, Status.EXPIRED)):
-        until(f"it is {status.name}", lambda case=case, status=status: case.on_chain.status == status)
+    refunds = Status.CANCELLED, Status.EXPIRED
+    until("they are ended", lambda: {joining.on_chain.status, training.on_chain.status} == {*refunds})
     hamlet.platform.restart("aggregator")
     joining.expect_refunded(Status.CANCELLED, "cancelled|without enough")
     training.expect_refunded(Status.EXPIRED, "deadline passed")
-    for case in (joining, training):
-        until("the aggregator knows", lambda case=case: hamlet.aggregator.training(case.id)["reason"])
+    until("the aggregator knows", lambda: all(hamlet.aggregator.training(c.id)["reason"] for c in (joining, training)))
 
 
 @pytest.mark.parametrize("gone", [("buyer",), ("buyer", "aggregator")], ids=" and ".join)
@@ -163,8 +174,7 @@ def test_owners_are_paid_though_others_are_gone(hamlet: Town, gone: tuple[str, .
     for role in ("trainer-1", "trainer-2", "validator-1"):
         owner = hamlet.members[case.roles[role]].owner
         assert int(owner.wait_for_status(case.id, "FINISHED")["earned"]) > 0
-    for name in gone:
-        hamlet.platform.restart(name)
+    restart(hamlet.platform, *gone)
     case.expect_agreement(case.expect_finished())
 
 
@@ -255,8 +265,7 @@ def test_services_wait_for_a_chain_that_is_down_and_go_on_when_it_is_back(town: 
     for name in away:
         platform.kill(name)
     platform.stop("chain")
-    for name in away:
-        platform.restart(name)  # healthy without a chain
+    restart(platform, *away)  # healthy without a chain
     urls = platform.urls
     for url in [f"{urls[name]}/contract" for name in away] + [f"{urls['aggregator']}/model/{case.id}"]:
         expect_problem(requests.get(url, timeout=60), HTTPStatus.SERVICE_UNAVAILABLE, "the chain does not answer")

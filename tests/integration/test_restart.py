@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
 from commons.chain.marketplace import Status
 from tests.integration.conftest import Town
-from tests.integration.outages import Case, begin, freeze, frozen, thaw, until
+from tests.integration.outages import Case, begin, freeze, frozen, mend, thaw, until
 
 LONG = {"iterations": 30, "learning_rate": 1.5, "evaluation_interval": 5}
+
+
+@pytest.fixture
+def town(town: Town) -> Iterator[Town]:
+    yield town
+    mend(town.platform)
 
 
 @pytest.mark.parametrize("victim", ["aggregator", "buyer", "trainer-1", "validator-1"])
