@@ -60,7 +60,18 @@ def tape(town: Town, name: str) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def held(recorded_town: Town, record: Record) -> Iterator[Held]:
+def stopped_early(recorded_town: Town) -> MaskedRound:
+    """The last round that was divided in a training which its tolerance ended long before its last round."""
+    hyper = {"iterations": ROUNDS, "learning_rate": 1.0, "evaluation_interval": INTERVAL, "tolerance": 0.99}
+    training = recorded_town.train(hyper_parameters=hyper, participants=TWO_VALIDATORS)
+    recorded_town.buyer.wait_finished(training)
+    question: MaskedRound = last_questions(recorded_town, training, "buyer")[MaskedRound]
+    assert question.round < ROUNDS // 2
+    return question
+
+
+@pytest.fixture(scope="module")
+def held(recorded_town: Town, record: Record, stopped_early: MaskedRound) -> Iterator[Held]:
     town = recorded_town
     hyper = {"iterations": ROUNDS, "learning_rate": 1.0, "evaluation_interval": INTERVAL}
     training = town.train(hyper_parameters=hyper, participants=TWO_VALIDATORS)
@@ -69,7 +80,9 @@ def held(recorded_town: Town, record: Record) -> Iterator[Held]:
     town.platform.supervisor.signal("aggregator", signal.SIGSTOP)
     try:
         time.sleep(0.5)  # what was asked last has been answered
-        yield Held(town, uuid.UUID(training), *one_of_each_role(town, training), last_questions(town, training))
+        trainer, validator = one_of_each_role(town, training)
+        questions = last_questions(town, training, "buyer", trainer, validator)
+        yield Held(town, uuid.UUID(training), trainer, validator, questions)
     finally:
         town.platform.supervisor.signal("aggregator", signal.SIGCONT)
         town.buyer.wait_finished(training)
@@ -80,9 +93,10 @@ def one_of_each_role(town: Town, training: str) -> tuple[str, str]:
     return next(n for n, r in role.items() if r == "TRAINER"), next(n for n, r in role.items() if r == "VALIDATOR")
 
 
-def last_questions(town: Town, training: str) -> dict[type[Message], Any]:
+def last_questions(town: Town, training: str, *names: str) -> dict[type[Message], Any]:
+    """Return the last question of every type that these services have answered, but about the settlement."""
     found: dict[type[Message], Any] = {}
-    for name in ("buyer", *town.members):
+    for name in names:
         for entry in tape(town, name):
             if entry["what"] == "served" and training in entry["path"] and entry["status"] == 200:
                 if (name.partition("-")[0], entry["method"]) == ("owner", "GET") or b"training" not in entry["request"]:
@@ -180,6 +194,11 @@ class TestBuyer:
         ):
             path = f"/models/{record.training}{path}"
             assert held.ask("buyer", method, path, question) in (ANSWERED, INVALID)
+
+    def test_divides_nothing_that_an_early_stop_has_left(self, held: Held, stopped_early: MaskedRound) -> None:
+        for round_ in range(stopped_early.round + 1, ROUNDS - 1):
+            question = stopped_early.model_copy(update={"round": round_})
+            assert held.ask("buyer", "PATCH", f"/models/{question.training}", question) == ANSWERED
 
 
 class TestOwners:
