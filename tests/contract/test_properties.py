@@ -328,8 +328,9 @@ class Marketplaces(RuleBasedStateMachine):
             if owner in order.owners:
                 self.leave(order, owner)
                 assert owner not in order.owners
-            else:
+            elif len(order.owners) < order.wanted and self.now() <= order.join_deadline:
                 self.accept(order, owner)
+                assert owner in order.owners
 
     @precondition(lambda self: self.live())
     @rule(data=st.data(), count=st.integers(1, 4))
@@ -384,7 +385,8 @@ class Marketplaces(RuleBasedStateMachine):
             "expire": lambda: self.expire(order, caller),
             "register": lambda: self.register(caller, data.draw(st.sampled_from(Role))),
         }
-        calls[data.draw(st.sampled_from(sorted(calls)))]()
+        for call in data.draw(st.lists(st.sampled_from(sorted(calls)), min_size=1, max_size=8, unique=True)):
+            calls[call]()
 
     def register(self, caller: str, role: Role) -> None:
         if self.send(caller, "register", role):
