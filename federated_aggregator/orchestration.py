@@ -39,6 +39,9 @@ OVER = {
 FATAL = (TooFewAnswered, Diverged, InvalidOpening, VerificationFailed, PeerRefused, InvalidInput)
 """What ends a training: trying again would not help."""
 
+PUBLIC = (TooFewAnswered, Diverged, InvalidOpening)
+"""Of these the text goes on chain; others may quote a peer's URL or words, and stay between the parties."""
+
 NO_TRANSCRIPT = bytes(32)
 
 log = structlog.get_logger()
@@ -186,7 +189,7 @@ class Orchestration:
             reason = f"{type(error).__name__}: {error}"[:500]
             log.error("training aborted", training=str(on_chain.id), reason=reason)
             self._storage.move(on_chain.id, reason=reason)
-            market.abort_training(on_chain.id, reason)
+            market.abort_training(on_chain.id, reason if isinstance(error, PUBLIC) else type(error).__name__)
         finally:
             course.close()
 
