@@ -41,8 +41,8 @@ ETHER = 10**18
 
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """A town of four owners, in which nobody is waited for longer than five seconds, and time can be moved."""
-    patience = {"aggregator": {"DELTAML_ROUND_TIMEOUT_S": "5"}}
+    """A town of four owners, in which nobody is waited for longer than four seconds, and time can be moved."""
+    patience = {"aggregator": {"DELTAML_ROUND_TIMEOUT_S": "4"}}
     with LocalPlatform(tmp_path_factory.mktemp("hamlet"), Ports.free(owners=4), patience) as platform:
         yield found(platform)
 

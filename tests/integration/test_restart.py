@@ -61,11 +61,9 @@ def test_killed_in_a_round_in_an_evaluation_and_before_the_settlement(town: Town
 SAVED: list[tuple[str, str, int, list[str]]] = [
     ("buyer", "open-zero", 0, ["buyer", "aggregator"]),
     ("aggregator", "sum", 2, ["aggregator", "trainer-1"]),
-    ("buyer", "refresh", 6, ["buyer"]),
     ("validator-1", "score-iteration", 15, ["validator-1", "aggregator"]),
     ("aggregator", "total-iteration", 20, ["aggregator", "buyer"]),
     ("trainer-1", "local", 0, ["trainer-1", "aggregator"]),
-    ("aggregator", "mask-settlement", 30, ["aggregator"]),
     ("validator-1", "score-settlement", 0, ["validator-1", "buyer"]),
     ("buyer", "open-settlement", 0, ["buyer", "aggregator"]),
 ]
