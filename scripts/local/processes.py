@@ -58,6 +58,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._processes: dict[str, _Process] = {}
+        self._ended: set[str] = set()  # their ids may be other people's by now: never signalled again
         reaper = [sys.executable, "-I", "-S", str(Path(__file__).with_name("reaper.py"))]
         self._reaper = subprocess.Popen(reaper, stdin=subprocess.PIPE, start_new_session=True)
         assert self._reaper.stdin is not None
@@ -99,11 +100,13 @@ class Supervisor:
                 start_new_session=True,
             )
         self._processes[name] = _Process(handle, tuple(argv), dict(env), log)
+        self._ended.discard(name)
 
     def wait(self, name: str) -> None:
         """Wait until the process has ended, and raise ProcessFailed unless it succeeded."""
         process = self._processes[name]
-        if (code := process.handle.wait()) != 0:
+        process.handle.wait()
+        if (code := self._exit_code(name)) != 0:
             raise ProcessFailed(name, f"failed with exit code {code}", process.log)
 
     def wait_healthy(self, name: str, url: str, body: Any = None, timeout: float = 60) -> None:
@@ -138,12 +141,12 @@ class Supervisor:
 
     def running(self, name: str) -> bool:
         """Tell whether the process was started and has not ended."""
-        return name in self._processes and self._processes[name].handle.poll() is None
+        return name in self._processes and self._exit_code(name) is None
 
     def require_running(self, name: str) -> None:
         """Raise ProcessFailed, with the end of its log, if the process has ended."""
         process = self._processes[name]
-        if (code := process.handle.poll()) is not None:
+        if (code := self._exit_code(name)) is not None:
             raise ProcessFailed(name, f"ended with exit code {code}", process.log)
 
     def pid(self, name: str) -> int:
@@ -155,8 +158,10 @@ class Supervisor:
         return self._processes[name].log
 
     def signal(self, name: str, number: int) -> None:
-        """Send a signal to the whole group, such as SIGSTOP and SIGCONT around a pause."""
-        os.killpg(self.pid(name), number)
+        """Send a signal to the whole group, such as SIGSTOP and SIGCONT around a pause, unless it has ended."""
+        if name not in self._ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid(name), number)
 
     def kill(self, name: str) -> None:
         """End the whole group with SIGKILL, as a crash would."""
@@ -164,7 +169,7 @@ class Supervisor:
 
     def stop(self, name: str, grace: float = 5) -> None:
         """Ask the group to end (SIGTERM), and make it end (SIGKILL) after `grace` seconds."""
-        _signal_group(self.pid(name), signal.SIGTERM)
+        self.signal(name, signal.SIGTERM)
         self._end(name, grace)
 
     def restart(self, name: str) -> None:
@@ -177,7 +182,7 @@ class Supervisor:
         """Stop everything, within about `grace` seconds altogether. Nothing can be started afterwards."""
         try:
             for name in self._processes:
-                _signal_group(self.pid(name), signal.SIGTERM)
+                self.signal(name, signal.SIGTERM)
             deadline = time.monotonic() + grace
             for name in self._processes:
                 self._end(name, max(0.0, deadline - time.monotonic()))
@@ -186,15 +191,20 @@ class Supervisor:
             self._enrolment.close()
             self._reaper.wait()
 
+    def _exit_code(self, name: str) -> int | None:
+        code = self._processes[name].handle.poll()
+        if code is not None:
+            self._end(name, grace=0)  # what it left behind
+        return code
+
     def _end(self, name: str, grace: float) -> None:
+        if name in self._ended:
+            return
         handle = self._processes[name].handle
         with contextlib.suppress(subprocess.TimeoutExpired):
             handle.wait(grace)
-        _signal_group(handle.pid, signal.SIGKILL)  # the leader that would not go, the workers that it left
+        self.signal(name, signal.SIGKILL)  # the leader that would not go, the workers that it left
         handle.wait()
-        os.write(self._enrolment.fileno(), b"-%d\n" % handle.pid)
-
-
-def _signal_group(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)
+        self._ended.add(name)
+        if not self._enrolment.closed:
+            os.write(self._enrolment.fileno(), b"-%d\n" % handle.pid)

@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -98,9 +98,8 @@ def _stopped(process: psutil.Process) -> bool:
 
 
 def thaw(platform: LocalPlatform, name: str) -> None:
-    """Let a process go on."""
-    with suppress(ProcessLookupError):  # killed while it was frozen
-        platform.supervisor.signal(name, signal.SIGCONT)
+    """Let a process go on, unless it was killed while it was frozen."""
+    platform.supervisor.signal(name, signal.SIGCONT)
 
 
 def restart(platform: LocalPlatform, *names: str) -> None:

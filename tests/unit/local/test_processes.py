@@ -84,6 +84,22 @@ def test_nothing_survives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     _until(lambda: _gone(child))
 
 
+def test_the_id_of_an_ended_process_is_not_signalled_again(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(supervisor, "killed", PARENT_AND_CHILD, tmp_path)
+    supervisor.kill("killed")
+    supervisor.start("done", ["/bin/true"], {}, tmp_path / "done.log")
+    supervisor.wait("done")
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: signalled.append(group))
+    for name in ("killed", "done"):
+        supervisor.kill(name)
+        supervisor.stop(name)
+        supervisor.signal(name, signal.SIGCONT)
+    assert signalled == []
+
+
 def test_restart_keeps_arguments_environment_and_log(supervisor: Supervisor, tmp_path: Path) -> None:
     log = tmp_path / "log"
     supervisor.start("service", ["/bin/sh", "-c", 'echo "$WORD"; exec sleep 300'], {"WORD": "again"}, log)
