@@ -15,11 +15,11 @@ from commons.journal import Entry, Journal
 from commons.protocol import round as protocol
 from commons.protocol import wire
 from commons.protocol.messages import LocalModelQuestion, MaskedRound, RoundQuestion
+from commons.protocol.schedule import MINIMUM_SUMMED
 from federated_aggregator.course import Course, TooFewAnswered
 from federated_aggregator.peers import Buyer, Owners
 
 PHASE = "rounds"
-MINIMUM_TRAINERS = 2
 
 
 @dataclass(frozen=True)
@@ -103,5 +103,5 @@ class Rounds:
 
 
 def _require_enough(answered: int, what: str) -> None:
-    if answered < MINIMUM_TRAINERS:
-        raise TooFewAnswered(f"{answered} trainers answered {what}: at least {MINIMUM_TRAINERS} are needed")
+    if answered < MINIMUM_SUMMED:
+        raise TooFewAnswered(f"{answered} trainers answered {what}: at least {MINIMUM_SUMMED} are needed")

@@ -76,9 +76,7 @@ class Training(Base):
     request: Mapped[bytes]
     iteration: Mapped[int] = mapped_column(default=0)
     model: Mapped[bytes] = mapped_column(default=b"")
-    trainers: Mapped[list[Any] | None] = mapped_column(default=None)
     validators: Mapped[list[Any] | None] = mapped_column(default=None)
-    answering: Mapped[list[Any] | None] = mapped_column(default=None)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     delivered: Mapped[bool] = mapped_column(default=False)
     reason: Mapped[str | None] = mapped_column(default=None)

@@ -20,6 +20,7 @@ from commons.chain.marketplace import (
     Terms,
 )
 from commons.chain.marketplace import Status as ChainStatus
+from commons.chain.training import WHOLE
 from commons.crypto.paillier import PrivateKey
 from commons.errors import Conflict, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.peer import Peers
@@ -34,8 +35,6 @@ from commons.protocol.messages import (
 from model_buyer import peers as calls
 from model_buyer.storage import Model, Status, Storage
 from model_buyer.vault import Vault
-
-SHARE_UNIT = 10**18
 
 OVER = {
     ChainStatus.CANCELLED: (
@@ -223,7 +222,7 @@ class Ordering:
                         training_deadline=joined_by + periods.training_seconds,
                         review_period=periods.review_seconds,
                         fixed_share=periods.fixed_share,
-                        validator_share=round(order.participants.validator_share * SHARE_UNIT),
+                        validator_share=round(order.participants.validator_share * WHOLE),
                         arbiter=self._arbiter,
                         order_hash=order.digest(),
                     ),

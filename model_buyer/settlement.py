@@ -10,7 +10,7 @@ import structlog
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Result, Reverted
 from commons.chain.marketplace import Status as ChainStatus
-from commons.crypto.packing import FRACTION_BITS
+from commons.crypto.packing import FRACTION_BITS, from_fixed
 from commons.errors import Conflict, InvalidInput, VerificationFailed
 from commons.journal import Journal
 from commons.learning.contributions import UNIT, shares
@@ -67,7 +67,7 @@ class Settlement:
         quotients = _quotients(delivery, len(opened))
         fixed = evaluation.deliver_model(opened, quotients, scales[place] << FRACTION_BITS)
         scale = desk.order.target_scale
-        weights = [value / 2**FRACTION_BITS * scale for value in fixed]
+        weights = [from_fixed(value) * scale for value in fixed]
         document = _document(outcome, desk)
         self._storage.move(delivery.training, weights=weights, outcome=document)
 
