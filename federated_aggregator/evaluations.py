@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from gmpy2 import mpz
 
 from commons.crypto.paillier import InvalidOpening
+from commons.crypto.proofs import Opening, verify_openings
 from commons.errors import PeerUnavailable
 from commons.journal import Entry, Journal
 from commons.protocol import evaluation as protocol
 from commons.protocol import wire
-from commons.protocol.evaluation import Opening
 from commons.protocol.messages import EvaluationKind, MaskedModels, ScoreQuestion, Totals
 from commons.protocol.outcome import factors
 from federated_aggregator.course import Course, TooFewAnswered
@@ -194,7 +194,7 @@ class Evaluations:
             if not len(answer.totals) == len(answer.randomisers) == vectors:
                 raise InvalidOpening(f"{len(answer.totals)} totals were opened instead of {vectors}")
             openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(answer.totals, answer.randomisers, strict=True)]
-            protocol.verify_openings(ciphertexts, openings, course.key)
+            verify_openings(ciphertexts, openings, course.key)
             return totals, openings
 
 

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from gmpy2 import mpz, powmod
+from gmpy2 import mpz
 
 from commons.crypto.kernel import linear_combination
 from commons.crypto.packing import FRACTION_BITS, draw_masks, pack_masked, slots, to_fixed, unpack
-from commons.crypto.paillier import InvalidOpening, PrivateKey, PublicKey, Randomisers
+from commons.crypto.paillier import PrivateKey, PublicKey, Randomisers
+from commons.crypto.proofs import Opening
 from commons.errors import DeltaMLError
 from commons.learning.contributions import UNIT
 from commons.learning.statistics import GramStatistics
@@ -57,22 +58,6 @@ class MaskedVectors:
     masks: list[list[int]]
     masked: list[list[mpz]]
     packed: list[mpz]
-
-
-@dataclass(frozen=True)
-class Opening:
-    """A decrypted total, with what proves that it was in the ciphertext.
-
-    Parameters
-    ----------
-    total : int
-        The plaintext, signed.
-    randomiser : int
-        r in [1, n) such that the ciphertext is (1 + n)^total · r^n mod n².
-    """
-
-    total: int
-    randomiser: int
 
 
 def mask_vectors(vectors: Sequence[Sequence[mpz]], key: PublicKey, randomisers: Randomisers) -> MaskedVectors:
@@ -184,40 +169,6 @@ def open_total(ciphertext: mpz, private_key: PrivateKey) -> Opening:
     value, randomiser = private_key.opening(ciphertext)
     n = int(private_key.public_key.n)
     return Opening(value - n if value > n // 2 else value, randomiser)
-
-
-def verify_opening(ciphertext: mpz, opening: Opening, key: PublicKey) -> None:
-    """Check that `ciphertext` = (1 + n)^total · r^n mod n².
-
-    Raises
-    ------
-    InvalidOpening
-        If it is another ciphertext.
-    """
-    if key.encrypt(opening.total, powmod(opening.randomiser, key.n, key.n_squared)) != ciphertext:
-        raise InvalidOpening(f"{opening.total} was claimed, and the ciphertext holds another number")
-
-
-def verify_openings(ciphertexts: Sequence[mpz], openings: Sequence[Opening], key: PublicKey) -> None:
-    """Check many openings at the price of one: :func:`verify_opening` of a random combination of them.
-
-    With 128-bit exponents that the buyer does not know, a wrong total passes with probability 2^−128 (the small
-    exponents test of Bellare, Garay and Rabin, *Fast batch verification for modular exponentiation and digital
-    signatures*, EUROCRYPT 1998). That totals and exponents together are far shorter than n makes it hold for totals
-    whatever the factors of n. A randomiser may be off by a factor of small order: it says nothing about a total.
-
-    Raises
-    ------
-    InvalidOpening
-        If a total is not the one in its ciphertext.
-    """
-    exponents = [secrets.randbits(128) for _ in openings]
-    randomiser = mpz(1)
-    for opening, exponent in zip(openings, exponents, strict=True):
-        randomiser = randomiser * powmod(opening.randomiser, exponent, key.n) % key.n
-    total = sum(opening.total * exponent for opening, exponent in zip(openings, exponents, strict=True))
-    combination = linear_combination(ciphertexts, exponents, 0, key)
-    verify_opening(combination, Opening(total, int(randomiser)), key)
 
 
 def mse_of_total(total: int, factor: int, rows: int) -> int:

@@ -12,6 +12,7 @@ import phe
 from gmpy2 import mpz, powmod
 from sklearn.datasets import load_diabetes
 
+from commons.crypto import proofs
 from commons.crypto.kernel import AffineMap, Products
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, pack
 from commons.crypto.paillier import PrivateKey, ShortRandomisers, UniformRandomisers
@@ -168,9 +169,9 @@ class World:
             "round: refresh (buyer)": partial(round.refresh, hidden.packed, d, FACTOR << FRACTION_BITS, key),
             "MSE: products (buyer)": partial(evaluation.products, opened, key),
             "MSE: score (validator)": partial(evaluation.score, owner, FACTOR, masked, products, masks, public, short),
-            "MSE: check an opening (aggregator)": partial(evaluation.verify_opening, score, opening, public),
+            "MSE: check an opening (aggregator)": partial(proofs.verify_opening, score, opening, public),
             "MSE: check 16 openings (aggregator)": partial(
-                evaluation.verify_openings, [score] * 16, [opening] * 16, public
+                proofs.verify_openings, [score] * 16, [opening] * 16, public
             ),
         }, {
             "encrypt (buyer)": [encryption],

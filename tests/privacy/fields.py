@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, VALUE_BITS
-from commons.protocol import evaluation, messages, wire
+from commons.crypto.proofs import Opening, verify_opening
+from commons.protocol import messages, wire
 from commons.protocol.messages import Message, Openings, Totals
 from commons.protocol.outcome import packed_count
 from tests.privacy.record import Exchange, Record
@@ -106,8 +107,8 @@ def openings(record: Record, exchange: Exchange, value: Any) -> None:
     assert isinstance(asked, Totals) and isinstance(answer, Openings)
     sums = record.public_key.decode(asked.ciphertexts, len(value))
     for ciphertext, total, randomiser in zip(sums, answer.totals, answer.randomisers, strict=True):
-        opening = evaluation.Opening(int(total, 16), int(randomiser, 16))
-        evaluation.verify_opening(ciphertext, opening, record.public_key)
+        opening = Opening(int(total, 16), int(randomiser, 16))
+        verify_opening(ciphertext, opening, record.public_key)
 
 
 def mse(record: Record, exchange: Exchange, value: Any) -> None:

@@ -11,6 +11,7 @@ from gmpy2 import mpz, powmod
 from commons.crypto.kernel import AffineMap
 from commons.crypto.packing import FRACTION_BITS, from_fixed, to_fixed
 from commons.crypto.paillier import PrivateKey, PublicKey, Randomisers, ShortRandomisers, UniformRandomisers
+from commons.crypto.proofs import verify_opening
 from commons.learning import contributions as game
 from commons.learning.local_steps import local_map, local_model, quantise_map
 from commons.learning.statistics import FloatArray, GramStatistics
@@ -76,7 +77,7 @@ class Training:
     def open(self, scores: Sequence[mpz]) -> int:
         ciphertext = evaluation.combine(scores, self.key, self.uniform)
         opening = evaluation.open_total(ciphertext, self.private_key)
-        evaluation.verify_opening(ciphertext, opening, self.key)
+        verify_opening(ciphertext, opening, self.key)
         return opening.total
 
     def run(self) -> Outcome:
