@@ -40,6 +40,14 @@ class VerificationFailed(DeltaMLError):
     """A peer's message does not hold what it claims; the text says what was claimed and what was found."""
 
 
+class NotAuthenticated(DeltaMLError):
+    """Nobody says who sent the request; the text says how to."""
+
+
+class NotAuthorised(DeltaMLError):
+    """Whoever sent the request may not do this; the text says who may."""
+
+
 class PeerUnavailable(DeltaMLError):
     """Another service does not answer, after all retries."""
 

@@ -36,6 +36,11 @@ _FIND = select(JOURNAL.c.question_digest, JOURNAL.c.question, JOURNAL.c.answer).
     JOURNAL.c.kind == bindparam("kind"),
     JOURNAL.c.round == bindparam("round"),
 )
+_ALL = (
+    select(JOURNAL.c.kind, JOURNAL.c.round, JOURNAL.c.question_digest, JOURNAL.c.question, JOURNAL.c.answer)
+    .where(JOURNAL.c.training_id == bindparam("training_id"))
+    .order_by(JOURNAL.c.created, JOURNAL.c.kind, JOURNAL.c.round)
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,12 @@ class Journal:
         with self._database.engine.begin() as connection:
             row = connection.execute(_FIND, {"training_id": training_id, "kind": kind, "round": round_}).one_or_none()
         return None if row is None else Entry(*row)
+
+    def all(self, training_id: uuid.UUID) -> list[tuple[str, int, Entry]]:
+        """Return every exchange of a training: kind, round and content, in the order in which they were saved."""
+        with self._database.engine.begin() as connection:
+            rows = connection.execute(_ALL, {"training_id": training_id}).all()
+        return [(kind, round_, Entry(*content)) for kind, round_, *content in rows]
 
     def once(
         self, training_id: uuid.UUID, kind: str, round_: int, question: bytes, answer: Callable[[], bytes]
@@ -97,8 +108,10 @@ class Journal:
     def keep(self, training_id: uuid.UUID, kind: str, round_: int, question: bytes, answer: bytes) -> Entry:
         """Save an exchange, and return what is now kept under its name: the first that was saved."""
         entry = Entry(hashlib.sha256(question).digest(), question, answer)
-        name = {"training_id": training_id, "kind": kind, "round": round_}
-        values = name | {
+        values = {
+            "training_id": training_id,
+            "kind": kind,
+            "round": round_,
             "question_digest": entry.question_digest,
             "question": question,
             "answer": answer,

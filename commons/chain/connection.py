@@ -8,6 +8,7 @@ from eth_account.signers.local import LocalAccount
 
 from commons.chain.marketplace import Marketplace
 from commons.configuration import Config
+from commons.protocol.signed import Domain, Signer
 
 
 class Connection:
@@ -34,6 +35,11 @@ class Connection:
     def address(self) -> str:
         """Address of the service's account."""
         return self.account.address
+
+    def signer(self) -> Signer:
+        """Return what signs messages for the contract as the service's account; raises as `marketplace`."""
+        market = self.marketplace()
+        return Signer(self.account, Domain(market.chain_id, market.address))
 
     def marketplace(self) -> Marketplace:
         """Return the contract, acting as the service's account.

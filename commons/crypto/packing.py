@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from gmpy2 import mpz
 
-from commons.crypto.paillier import PublicKey, Randomisers
+from commons.crypto.paillier import PublicKey
 from commons.crypto.residues import square_repeatedly
 
 FRACTION_BITS = 40
@@ -82,10 +82,8 @@ def _pack_one(ciphertexts: Sequence[mpz], public_key: PublicKey) -> mpz:
     return packed
 
 
-def pack_masked(
-    ciphertexts: Sequence[mpz], masks: Sequence[int], public_key: PublicKey, randomisers: Randomisers
-) -> list[mpz]:
-    """Pack plaintext + mask of every ciphertext, and re-randomise: what may be shown to the key owner.
+def pack_masked(ciphertexts: Sequence[mpz], masks: Sequence[int], public_key: PublicKey) -> list[mpz]:
+    """Pack plaintext + mask of every ciphertext. Re-randomise it before the key owner sees it.
 
     Parameters
     ----------
@@ -95,16 +93,11 @@ def pack_masked(
         One for each, from :func:`draw_masks`.
     public_key : PublicKey
         The key they are encrypted under.
-    randomisers : Randomisers
-        Uniform ones: the key owner knows the factors.
     """
     size = slots(public_key)
-    packed = pack(ciphertexts, public_key)
     return [
-        public_key.add(ciphertext, _join(masks[start : start + size])) * randomiser % public_key.n_squared
-        for ciphertext, start, randomiser in zip(
-            packed, range(0, len(masks), size), randomisers.take(len(packed)), strict=True
-        )
+        public_key.add(ciphertext, _join(masks[start : start + size]))
+        for ciphertext, start in zip(pack(ciphertexts, public_key), range(0, len(masks), size), strict=True)
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from commons.errors import InvalidInput
-from commons.protocol.messages import Body, Message, TrainingMessage
+from commons.protocol.messages import Body, Message
 
 MESSAGEPACK = "application/msgpack"
 
@@ -44,17 +43,6 @@ def read(model: type[AnyBody]) -> AnyBody:
         if first["type"] != "json_invalid":
             raise
         raise BadRequest(f"the body is not JSON: {first['ctx']['error']}") from None
-
-
-AboutTraining = TypeVar("AboutTraining", bound=TrainingMessage)
-
-
-def read_about(model: type[AboutTraining], training_id: uuid.UUID) -> AboutTraining:
-    """Decode the body of a request whose path names a training; InvalidInput if the body names another."""
-    content = read(model)
-    if content.training != training_id:
-        raise InvalidInput(f"the path names {training_id}, the body {content.training}", "training")
-    return content
 
 
 def message(content: Message | bytes) -> Response:

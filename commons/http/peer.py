@@ -1,15 +1,16 @@
 """Calls from one service to another: the only place where a service opens an HTTP connection.
 
 Every call is idempotent by what it says, so that it may be repeated after a lost answer, even one cut half way.
+Messages about trainings are signed, and so are their answers; the signature travels in a header.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import requests
 from pydantic import ValidationError
@@ -17,9 +18,12 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 from urllib3.exceptions import HTTPError
 
-from commons.errors import InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
+from commons.chain.connection import Connection
+from commons.errors import InvalidInput, NotAuthenticated, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.bodies import MESSAGEPACK
+from commons.http.signatures import SIGNATURE_HEADER, decode_signature, encode_signature
 from commons.protocol.messages import Message
+from commons.protocol.signed import Signed
 
 CONNECT_TIMEOUT_S = 3.05
 RETRIED_STATUSES = frozenset(
@@ -59,34 +63,55 @@ class Patience:
 DEFAULT_PATIENCE = Patience()
 
 
+@dataclass(frozen=True)
+class Answered(Generic[Answer]):
+    """A peer's answer, decoded, and as it signed it."""
+
+    content: Answer
+    signed: Signed
+
+
 class Peers:
     """The connections of one service to the others.
 
     Sessions are kept per thread: keep-alive without sharing a session between threads.
+
+    Parameters
+    ----------
+    chain : Connection
+        Has the account that signs, and says on which contract of which chain signatures count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chain: Connection) -> None:
+        self._chain = chain
         self._local = threading.local()
 
-    def call(
+    def sign(self, message: Message) -> Signed:
+        """Sign a message as this service."""
+        return self._chain.signer().sign(message)
+
+    def ask(
         self,
         method: str,
         url: str,
-        content: Message | bytes | None,
+        question: Signed,
         answer: type[Answer],
+        sender: str,
         patience: Patience = DEFAULT_PATIENCE,
         count: Counter | None = None,
-    ) -> Answer:
-        """Send a message and return the peer's answer.
+    ) -> Answered[Answer]:
+        """Send a signed message and return the peer's signed answer.
 
         Parameters
         ----------
         method, url : str
             What to call.
-        content : Message or bytes or None
-            The message, or one that was encoded before.
+        question : Signed
+            The message, from :meth:`sign` or of somebody else, to be passed on.
         answer : type
             The message that is expected back.
+        sender : str
+            Address of the account that has to have signed the answer, as one to this question.
         patience : Patience
             How long to wait and to try.
         count : callable, optional
@@ -99,9 +124,41 @@ class Peers:
         PeerRefused
             An answer that says no: a retry would not help.
         VerificationFailed
-            An answer that is no such message.
+            An answer that is no such message, or not signed by `sender` as an answer to this.
         """
-        data = content.pack() if isinstance(content, Message) else content
+        headers = {SIGNATURE_HEADER: encode_signature(question.signature)}
+        response = self._patiently(method, url, question.content, headers, patience, count)
+        signed = Signed(content=response.content, signature=_signature(url, response))
+        return Answered(signed.verified(answer, self._chain.signer().domain, sender, question), signed)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        content: Message | None,
+        answer: type[Answer],
+        patience: Patience = DEFAULT_PATIENCE,
+        count: Counter | None = None,
+    ) -> Answer:
+        """Send a message that is about no training, and return the peer's unsigned answer.
+
+        Parameters and errors are those of :meth:`ask`.
+        """
+        response = self._patiently(method, url, None if content is None else content.pack(), {}, patience, count)
+        try:
+            return answer.unpack(response.content)
+        except (ValidationError, InvalidInput) as error:
+            raise VerificationFailed(f"{url} answered what is no {answer.__name__}: {error}") from None
+
+    def _patiently(
+        self,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        patience: Patience,
+        count: Counter | None,
+    ) -> requests.Response:
         attempts = Retrying(
             retry=retry_if_exception_type(_TryAgain),
             wait=wait_exponential_jitter(multiplier=0.05, max=1.0, jitter=0.05),
@@ -109,21 +166,25 @@ class Peers:
             reraise=True,
         )
         try:
-            body = attempts(self._send, method, url, data, patience.answer_s, count)
+            return attempts(self._send, method, url, data, headers, patience.answer_s, count)
         except _TryAgain as error:
             raise PeerUnavailable(f"{url} does not answer: {error}") from None
-        try:
-            return answer.unpack(body)
-        except (ValidationError, InvalidInput) as error:
-            raise VerificationFailed(f"{url} answered what is no {answer.__name__}: {error}") from None
 
-    def _send(self, method: str, url: str, data: bytes | None, timeout: float, count: Counter | None) -> bytes:
+    def _send(
+        self,
+        method: str,
+        url: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float,
+        count: Counter | None,
+    ) -> requests.Response:
         try:
             response = self._session().request(
                 method,
                 url,
                 data=data,
-                headers={"Content-Type": MESSAGEPACK, "Accept": MESSAGEPACK},
+                headers={"Content-Type": MESSAGEPACK, "Accept": MESSAGEPACK, **headers},
                 timeout=(CONNECT_TIMEOUT_S, timeout),
                 allow_redirects=False,
             )
@@ -135,7 +196,7 @@ class Peers:
             raise _TryAgain(f"{response.status_code}: {_detail(response)}")
         if response.status_code != HTTPStatus.OK:
             raise PeerRefused(url, response.status_code, _detail(response))
-        return response.content
+        return response
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -144,6 +205,13 @@ class Peers:
             session.trust_env = False  # peers are reached directly: no proxy sees who talks to whom
             session.mount("http://", HTTPAdapter(pool_maxsize=64))
         return session
+
+
+def _signature(url: str, response: requests.Response) -> bytes:
+    try:
+        return decode_signature(response.headers.get(SIGNATURE_HEADER))
+    except NotAuthenticated as error:
+        raise VerificationFailed(f"{url} answered without a signature: {error}") from None
 
 
 def _detail(response: requests.Response) -> str:

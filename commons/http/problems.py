@@ -12,11 +12,14 @@ from werkzeug.exceptions import HTTPException
 
 from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, NoContract, Reverted
 from commons.crypto.paillier import InvalidCiphertext, InvalidKey, InvalidOpening
+from commons.crypto.signatures import InvalidSignature
 from commons.errors import (
     ConfigurationError,
     Conflict,
     DeltaMLError,
     InvalidInput,
+    NotAuthenticated,
+    NotAuthorised,
     NotFound,
     PeerRefused,
     PeerUnavailable,
@@ -26,12 +29,15 @@ from commons.errors import (
 from commons.learning.local_steps import DivergingStep
 from commons.protocol.evaluation import Diverged
 from commons.protocol.messages import problems_of
+from commons.protocol.transcript import InvalidTranscript
 
 STATUS: dict[type[DeltaMLError], HTTPStatus] = {
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidCiphertext: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidKey: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unsupported: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotAuthenticated: HTTPStatus.UNAUTHORIZED,
+    NotAuthorised: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     DivergingStep: HTTPStatus.CONFLICT,
@@ -39,6 +45,8 @@ STATUS: dict[type[DeltaMLError], HTTPStatus] = {
     Reverted: HTTPStatus.CONFLICT,
     VerificationFailed: HTTPStatus.CONFLICT,
     InvalidOpening: HTTPStatus.CONFLICT,
+    InvalidSignature: HTTPStatus.CONFLICT,
+    InvalidTranscript: HTTPStatus.UNPROCESSABLE_ENTITY,
     InsufficientFunds: HTTPStatus.PAYMENT_REQUIRED,
     PeerRefused: HTTPStatus.BAD_GATEWAY,
     PeerUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,

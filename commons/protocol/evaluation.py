@@ -2,22 +2,22 @@
 
 A vector u of d plaintexts at scale U = 2^80·factor (factor = the weights that were summed into it, 1 for a
 bare local model) stands for the model u/U. The aggregator masks it, û = u + ρ; the buyer decrypts û and
-returns encryptions of the products û_j·û_k; every validator, who is shown ρ and ciphertexts only, forms one
-encryption of rows·MSE; the aggregator adds those, and the buyer opens the sum alone.
+returns encryptions of the products û_j·û_k with a proof; every validator, who is shown ρ and ciphertexts only, forms
+one encryption of rows·MSE; the aggregator adds those, the validators sign the sum, and the buyer opens it alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from gmpy2 import mpz
 
 from commons.crypto.kernel import linear_combination
-from commons.crypto.packing import FRACTION_BITS, draw_masks, pack_masked, slots, to_fixed, unpack
-from commons.crypto.paillier import PrivateKey, PublicKey, Randomisers
+from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, draw_masks, to_fixed
+from commons.crypto.paillier import PrivateKey, PublicKey, Randomisers, UniformRandomisers
 from commons.crypto.proofs import Opening
 from commons.errors import DeltaMLError
 from commons.learning.contributions import UNIT
@@ -48,19 +48,19 @@ class MaskedVectors:
     Parameters
     ----------
     masks : list of lists of int
-        ρ of every vector. For the aggregator and the validators.
+        ρ of every vector. For the validators, never for the buyer.
     masked : list of lists of mpz
-        Encryptions of û = u + ρ of every vector. For the validators.
-    packed : list of mpz
-        The same numbers in slots, all vectors one after the other, re-randomised. For the buyer.
+        Encryptions of û = u + ρ of every vector, re-randomised.
+    roots : list of lists of mpz
+        r of every randomiser r^n in ``masked``: what an auditor checks it with.
     """
 
     masks: list[list[int]]
     masked: list[list[mpz]]
-    packed: list[mpz]
+    roots: list[list[mpz]]
 
 
-def mask_vectors(vectors: Sequence[Sequence[mpz]], key: PublicKey, randomisers: Randomisers) -> MaskedVectors:
+def mask_vectors(vectors: Sequence[Sequence[mpz]], key: PublicKey, randomisers: UniformRandomisers) -> MaskedVectors:
     """Mask the vectors of one evaluation. What the aggregator does first.
 
     Parameters
@@ -69,25 +69,24 @@ def mask_vectors(vectors: Sequence[Sequence[mpz]], key: PublicKey, randomisers: 
         Encryptions of u, entries between −2^120 and 2^120.
     key : PublicKey
         The key of the training.
-    randomisers : Randomisers
+    randomisers : UniformRandomisers
         Uniform ones: the buyer knows the factors.
     """
     masks = [draw_masks(len(vector)) for vector in vectors]
-    masked = [apply_masks(vector, values, key) for vector, values in zip(vectors, masks, strict=True)]
-    packed = pack_masked(list(chain(*vectors)), list(chain(*masks)), key, randomisers)
-    return MaskedVectors(masks, masked, packed)
+    fresh = [randomisers.take_with_roots(len(vector)) for vector in vectors]
+    masked = [
+        [
+            key.add(ciphertext, mask) * power % key.n_squared
+            for ciphertext, mask, (power, _) in zip(vector, values, pairs, strict=True)
+        ]
+        for vector, values, pairs in zip(vectors, masks, fresh, strict=True)
+    ]
+    return MaskedVectors(masks, masked, [[root for _, root in pairs] for pairs in fresh])
 
 
-def apply_masks(vector: Sequence[mpz], masks: Sequence[int], key: PublicKey) -> list[mpz]:
-    """Return the encryptions of u + ρ of one vector, as the validators are shown them."""
-    return [key.add(c, value) for c, value in zip(vector, masks, strict=True)]
-
-
-def open_masked(packed: Sequence[mpz], vectors: int, length: int, private_key: PrivateKey) -> list[list[int]]:
-    """Decrypt the û of `vectors` vectors of `length` entries. What the buyer does with ``packed``."""
-    plaintexts = [private_key.decrypt(ciphertext) for ciphertext in packed]
-    flat = unpack(plaintexts, vectors * length, slots(private_key.public_key))
-    return [flat[start : start + length] for start in range(0, len(flat), length)]
+def open_masked(masked: Sequence[Sequence[mpz]], private_key: PrivateKey) -> list[list[int]]:
+    """Decrypt the û of every vector. What the buyer does first."""
+    return [[private_key.decrypt(ciphertext) for ciphertext in vector] for vector in masked]
 
 
 def products(opened: Sequence[Sequence[int]], private_key: PrivateKey) -> list[list[mpz]]:
@@ -158,10 +157,19 @@ def score_zero(stats: GramStatistics, key: PublicKey, randomisers: Randomisers) 
     return key.encrypt(value, randomisers.take(1)[0])
 
 
-def combine(scores: Sequence[mpz], key: PublicKey, randomisers: Randomisers) -> mpz:
-    """Add the validators' scores and re-randomise the sum, with a uniform randomiser, for the buyer."""
+def combine(scores: Sequence[mpz], key: PublicKey, randomisers: UniformRandomisers) -> tuple[mpz, mpz]:
+    """Add the validators' scores and re-randomise the sum for the buyer.
+
+    Returns
+    -------
+    total : mpz
+        The product of the scores and r^n.
+    root : mpz
+        r, with which the validators check it.
+    """
     total = aggregate([[score] for score in scores], key)[0]
-    return total * randomisers.take(1)[0] % key.n_squared
+    ((power, root),) = randomisers.take_with_roots(1)
+    return total * power % key.n_squared, root
 
 
 def open_total(ciphertext: mpz, private_key: PrivateKey) -> Opening:
@@ -224,3 +232,16 @@ def deliver_model(opened: Sequence[int], delivery: Sequence[int], divisor: int) 
         K = 2^F·factor.
     """
     return [value // divisor - known for value, known in zip(opened, delivery, strict=True)]
+
+
+def commitment(salt: bytes, quotients: Sequence[int]) -> bytes:
+    """Return the SHA-256 that binds the aggregator to what it will deliver, before anybody knows what it is worth.
+
+    Parameters
+    ----------
+    salt : bytes
+        32 random bytes: without it, the numbers could be found by trying models.
+    quotients : sequence of d int
+        From :func:`delivery`.
+    """
+    return hashlib.sha256(salt + b"".join(quotient.to_bytes(SLOT_BITS // 8, "big") for quotient in quotients)).digest()

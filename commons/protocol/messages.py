@@ -30,7 +30,7 @@ from pydantic import (
 
 from commons.errors import InvalidInput
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_FEATURES = 500
 MAX_ITERATIONS = 10_000
 MAX_DESCRIPTION_BYTES = 10_000
@@ -244,7 +244,32 @@ class Order(Body):
         return hashlib.sha256(self.canonical()).digest()
 
 
-class Message(Body):
+class Record(Body):
+    """What has one canonical encoding as bytes."""
+
+    def pack(self) -> bytes:
+        """Encode as MessagePack with sorted keys."""
+        return ormsgpack.packb(self.model_dump(mode="python"), option=ormsgpack.OPT_SORT_KEYS)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        """Decode from MessagePack.
+
+        Raises
+        ------
+        InvalidInput
+            The bytes are no MessagePack.
+        pydantic.ValidationError
+            They are, but of something else.
+        """
+        try:
+            value = ormsgpack.unpackb(data)
+        except ormsgpack.MsgpackDecodeError as error:
+            raise InvalidInput(f"the body is not MessagePack: {error}") from None
+        return cls.model_validate(value)
+
+
+class Message(Record):
     """A body of a call between two services."""
 
     version: StrictInt = PROTOCOL_VERSION
@@ -257,27 +282,6 @@ class Message(Body):
                 f"this service speaks protocol version {PROTOCOL_VERSION}, the message is version {version}"
             )
         return version
-
-    def pack(self) -> bytes:
-        """Encode the message as MessagePack."""
-        return ormsgpack.packb(self.model_dump(mode="python"), option=ormsgpack.OPT_SORT_KEYS)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        """Decode a message from MessagePack.
-
-        Raises
-        ------
-        InvalidInput
-            The bytes are no MessagePack.
-        pydantic.ValidationError
-            They are, but not this message.
-        """
-        try:
-            value = ormsgpack.unpackb(data)
-        except ormsgpack.MsgpackDecodeError as error:
-            raise InvalidInput(f"the body is not MessagePack: {error}") from None
-        return cls.model_validate(value)
 
 
 class TrainingMessage(Message):
@@ -306,7 +310,10 @@ class OwnerRegistration(Message):
 
 
 class TrainingRequest(TrainingMessage):
-    """A paid order, as the buyer tells the aggregator and the aggregator the owners."""
+    """A paid order, as the buyer tells the aggregator and the aggregator the owners, with the buyer's signature.
+
+    ``key_proof`` (:class:`commons.crypto.proofs.KeyProof`) shows that the order's modulus is a sound one.
+    """
 
     chain_id: StrictInt
     contract: Address
@@ -314,6 +321,7 @@ class TrainingRequest(TrainingMessage):
     buyer_url: Url
     aggregator_url: Url
     order: Order
+    key_proof: bytes
 
 
 class Acceptance(TrainingMessage):
@@ -328,15 +336,28 @@ class Notice(TrainingMessage):
     reason: Annotated[StrictStr, Field(max_length=1_000)] | None = None
 
 
+Places = tuple[StrictInt, ...]
+"""Places in the contract's list of trainers, or of validators."""
+Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
+"""A SHA-256."""
+
+
 class RoundQuestion(TrainingMessage):
-    """Aggregator to trainer: the encrypted model of a round, empty in round 0, whose model is zero."""
+    """Aggregator to trainer: the encrypted model of a round, empty in round 0, whose model is zero.
+
+    ``included`` are the places of the trainers whose updates the round before summed: each has it in writing that
+    its update arrived.
+    """
 
     round: Round
+    included: Places
     model: bytes
 
 
 class LocalModelQuestion(TrainingMessage):
-    """Aggregator to trainer: the model that your data alone give, encrypted."""
+    """Aggregator to trainer: the model that your data alone give, encrypted. ``included`` as in a round."""
+
+    included: Places
 
 
 class Vector(Message):
@@ -352,7 +373,7 @@ class MaskedRound(TrainingMessage):
     """
 
     round: Round
-    trainers: tuple[StrictInt, ...]
+    trainers: Places
     packed: bytes
 
 
@@ -368,37 +389,102 @@ class MaskedModels(TrainingMessage):
 
     kind: EvaluationKind
     round: Round
-    trainers: tuple[StrictInt, ...]
-    contributors: tuple[StrictInt, ...] = ()
-    packed: bytes
+    trainers: Places
+    contributors: Places = ()
+    masked: bytes
+
+
+class Products(Message):
+    """Buyer to aggregator: the products û_j·û_k of every masked model.
+
+    ``proof`` (:class:`commons.crypto.proofs.ProductProof`) shows that they are.
+    """
+
+    ciphertexts: bytes
+    proof: bytes
 
 
 class ScoreQuestion(TrainingMessage):
-    """Aggregator to validator: masked models, their products and their masks.
+    """Aggregator to validator: masked models, their products with the buyer's proof, and their masks.
 
-    ``trainers`` and ``contributors`` fix every vector's scale, as in :class:`MaskedModels`. The zero model needs no
-    vectors.
+    ``trainers`` and ``contributors`` fix every vector's scale, as in :class:`MaskedModels`. ``salts``, only at
+    settlement, are those of the commitments to what unmasks the two models of which one is delivered. The zero
+    model needs no vectors.
     """
 
     kind: EvaluationKind
     round: Round
-    trainers: tuple[StrictInt, ...] = ()
-    contributors: tuple[StrictInt, ...] = ()
+    trainers: Places = ()
+    contributors: Places = ()
     masked: bytes = b""
     products: bytes = b""
+    proof: bytes = b""
     masks: bytes = b""
+    salts: bytes = b""
+
+
+class Reply(Record):
+    """What somebody answered: the content of its message and its signature."""
+
+    place: StrictInt
+    content: bytes
+    signature: bytes
+
+
+class CosignQuestion(TrainingMessage):
+    """Aggregator to validator: what all validators answered, and the sums of it that the buyer is to open.
+
+    ``randomisers`` are the r (fixed width, big-endian) whose n-th powers were multiplied into ``totals``.
+    """
+
+    kind: EvaluationKind
+    round: Round
+    answers: tuple[Reply, ...]
+    totals: bytes
+    randomisers: bytes
+
+
+class TotalStatement(TrainingMessage):
+    """What every validator of an evaluation signs, and the buyer reads before it opens.
+
+    SHA-256 of the question that the validators were asked and of what is in it, who answered, and the sums.
+    ``commitments``, only at settlement, are to what unmasks the trained and the averaged model.
+    """
+
+    kind: EvaluationKind
+    round: Round
+    trainers: Places
+    contributors: Places
+    question: Digest
+    masked: Digest
+    products: Digest
+    masks: Digest
+    validators: Places
+    totals: Digest
+    commitments: tuple[Digest, ...]
+
+
+class Cosignature(Message):
+    """Validator to aggregator: its signature of the :class:`TotalStatement`."""
+
+    signature: bytes
 
 
 class Totals(TrainingMessage):
     """Aggregator to buyer: encrypted sums over validators of rows × MSE, to be opened.
 
-    ``validators`` are the places, in the contract's list of validators, of those who answered.
+    ``validators`` are the places, in the contract's list of validators, of those who answered; ``cosignatures``
+    theirs, in that order, of the :class:`TotalStatement`, which ``question``, ``masks`` and ``commitments`` complete.
     """
 
     kind: EvaluationKind
     round: Round
-    validators: tuple[StrictInt, ...]
+    validators: Places
     ciphertexts: bytes
+    question: Digest
+    masks: Digest
+    commitments: tuple[Digest, ...]
+    cosignatures: tuple[bytes, ...]
 
 
 class Openings(Message):
@@ -409,17 +495,31 @@ class Openings(Message):
 
 
 class Metric(TrainingMessage):
-    """Aggregator to owners: an MSE that was opened, in 1e-18 units of the squared scaled target."""
+    """Aggregator to owners: an MSE that was opened, in 1e-18 units of the squared scaled target, with the evidence.
+
+    ``statement`` (a :class:`TotalStatement`) is what the validators signed, ``ciphertexts`` all its sums;
+    ``totals`` and ``randomisers`` open the first of them: of the zero model and after an iteration there is one, of
+    a settlement those of the trained and of the averaged model.
+    """
 
     iteration: Round
     mse: Digits
+    statement: bytes
+    cosignatures: tuple[bytes, ...]
+    ciphertexts: bytes
+    totals: tuple[Hexadecimal, ...]
+    randomisers: tuple[Hexadecimal, ...]
 
 
 class Delivery(TrainingMessage):
-    """Aggregator to buyer, once the result is on chain: what unmasks the delivered model."""
+    """Aggregator to buyer, once the result is on chain: what unmasks the delivered model.
+
+    ``salt`` opens the commitment that the validators signed.
+    """
 
     model: Literal["trained", "averaged"]
     quotients: tuple[Hexadecimal, ...]
+    salt: Digest
 
 
 def canonical_json(value: Any) -> bytes:

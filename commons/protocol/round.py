@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gmpy2 import mpz
 
 from commons.crypto.packing import draw_masks, pack_masked, slots, unpack
-from commons.crypto.paillier import PrivateKey, PublicKey, Randomisers
+from commons.crypto.paillier import PrivateKey, PublicKey, UniformRandomisers
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,13 @@ class MaskedVector:
         R, one for every entry. The aggregator's secret.
     packed : list of mpz
         Encryptions of P + R in slots, re-randomised. For the buyer.
+    roots : list of mpz
+        r of every randomiser r^n in ``packed``: what an auditor checks it with.
     """
 
     masks: list[int]
     packed: list[mpz]
+    roots: list[mpz]
 
 
 def aggregate(updates: Sequence[Sequence[mpz]], key: PublicKey) -> list[mpz]:
@@ -51,7 +54,7 @@ def aggregate(updates: Sequence[Sequence[mpz]], key: PublicKey) -> list[mpz]:
     return result
 
 
-def mask(aggregate: Sequence[mpz], key: PublicKey, randomisers: Randomisers) -> MaskedVector:
+def mask(aggregate: Sequence[mpz], key: PublicKey, randomisers: UniformRandomisers) -> MaskedVector:
     """Pack an aggregate and hide it from the buyer.
 
     Parameters
@@ -60,11 +63,14 @@ def mask(aggregate: Sequence[mpz], key: PublicKey, randomisers: Randomisers) -> 
         Encryptions of numbers between −2^120 and 2^120 (see `commons.crypto.packing` for why they are).
     key : PublicKey
         The key of the training.
-    randomisers : Randomisers
+    randomisers : UniformRandomisers
         Uniform ones: the buyer knows the factors.
     """
     masks = draw_masks(len(aggregate))
-    return MaskedVector(masks, pack_masked(aggregate, masks, key, randomisers))
+    plain = pack_masked(aggregate, masks, key)
+    fresh = randomisers.take_with_roots(len(plain))
+    packed = [ciphertext * power % key.n_squared for ciphertext, (power, _) in zip(plain, fresh, strict=True)]
+    return MaskedVector(masks, packed, [root for _, root in fresh])
 
 
 def refresh(packed: Sequence[mpz], count: int, divisor: int, private_key: PrivateKey) -> list[mpz]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from commons.errors import InvalidInput
-from commons.protocol.messages import HyperParameters, MaskedModels, ScoreQuestion
+from commons.protocol.messages import HyperParameters, MaskedModels, ScoreQuestion, TotalStatement
 from commons.protocol.outcome import factors
 
 MINIMUM_SUMMED = 2
@@ -31,12 +31,14 @@ def require_zero_round(round_: int) -> None:
         raise InvalidInput("the zero model is scored at the start, and once more at the end", "round")
 
 
-def scales(question: MaskedModels | ScoreQuestion, hyper: HyperParameters, weights: Sequence[int]) -> tuple[int, ...]:
+def scales(
+    question: MaskedModels | ScoreQuestion | TotalStatement, hyper: HyperParameters, weights: Sequence[int]
+) -> tuple[int, ...]:
     """Return the factor of every vector that an evaluation of the order has.
 
     Parameters
     ----------
-    question : MaskedModels or ScoreQuestion
+    question : MaskedModels or ScoreQuestion or TotalStatement
         About one model after some of the rounds, or about all models of the settlement.
     hyper : HyperParameters
         The order's.

@@ -40,6 +40,26 @@ def decode_masks(data: bytes, count: int) -> list[int]:
     return [int.from_bytes(data[i : i + MASK_BYTES], "big") for i in range(0, len(data), MASK_BYTES)]
 
 
+def encode_roots(roots: Sequence[mpz], key: PublicKey) -> bytes:
+    """Encode numbers modulo n, each big-endian in as many bytes as n."""
+    return b"".join(root.to_bytes(_root_bytes(key), "big") for root in roots)
+
+
+def decode_roots(data: bytes, count: int, key: PublicKey) -> list[mpz]:
+    """Decode that many numbers modulo n; InvalidInput if there are more or fewer, or one is not in [1, n)."""
+    width = _root_bytes(key)
+    if len(data) != count * width:
+        raise InvalidInput(f"{len(data)} bytes are not {count} numbers of {width} bytes", "randomisers")
+    roots = [mpz.from_bytes(data[i : i + width], "big") for i in range(0, len(data), width)]
+    if not all(1 <= root < key.n for root in roots):
+        raise InvalidInput("a number is not between 1 and the modulus", "randomisers")
+    return roots
+
+
+def _root_bytes(key: PublicKey) -> int:
+    return (key.bits + 7) // 8
+
+
 def product_count(length: int) -> int:
     """Return how many products û_j·û_k, j ≤ k, a vector of that length has."""
     return length * (length + 1) // 2

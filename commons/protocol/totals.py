@@ -1,0 +1,278 @@
+"""Sums over validators: who vouches for them, and what they say once they are open.
+
+No validator's answer is ever opened alone, and none can be made up: the aggregator shows all of them, which are
+ciphertexts, to every validator; each checks that all answered the question that it was asked, and that the sum is
+theirs, and signs it; the buyer opens nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from gmpy2 import powmod
+
+from commons.crypto.packing import FRACTION_BITS
+from commons.crypto.paillier import PublicKey
+from commons.crypto.proofs import Opening, verify_openings
+from commons.errors import InvalidInput, VerificationFailed
+from commons.protocol import evaluation, wire
+from commons.protocol.messages import (
+    CosignQuestion,
+    EvaluationKind,
+    HyperParameters,
+    MaskedModels,
+    Metric,
+    ScoreQuestion,
+    Totals,
+    TotalStatement,
+    Vector,
+)
+from commons.protocol.round import aggregate
+from commons.protocol.schedule import require_places
+from commons.protocol.schedule import scales as evaluation_scales
+from commons.protocol.signed import Domain, Signed
+
+SALT_BYTES = 32
+DELIVERABLE = 2
+"""Models of a settlement of which one is delivered: the trained and the averaged one come first."""
+
+
+def commitments(question: ScoreQuestion, scales: Sequence[int], length: int) -> tuple[bytes, ...]:
+    """Return the commitments to what would unmask the deliverable models of a question: none before the settlement.
+
+    Parameters
+    ----------
+    question : ScoreQuestion
+        With the masks and salts.
+    scales : sequence of int
+        Factor of every model, from :func:`commons.protocol.outcome.factors`.
+    length : int
+        Length d of a model.
+
+    Raises
+    ------
+    InvalidInput
+        There are not as many masks or salts as that takes.
+    """
+    if question.kind != "settlement":
+        return ()
+    salts = split_salts(question.salts)
+    masks = wire.split(wire.decode_masks(question.masks, len(scales) * length), len(scales))
+    return tuple(
+        evaluation.commitment(salt, evaluation.delivery(values, scale << FRACTION_BITS))
+        for salt, values, scale in zip(salts, masks, scales, strict=False)
+    )
+
+
+def split_salts(salts: bytes) -> tuple[bytes, ...]:
+    """Cut the salts of a settlement; InvalidInput unless there is one for every deliverable model."""
+    if len(salts) != DELIVERABLE * SALT_BYTES:
+        raise InvalidInput(f"{len(salts)} bytes are not {DELIVERABLE} salts of {SALT_BYTES} bytes", "salts")
+    return tuple(salts[i : i + SALT_BYTES] for i in range(0, len(salts), SALT_BYTES))
+
+
+def statement(
+    asked: Signed, question: ScoreQuestion, validators: tuple[int, ...], totals: bytes, committed: tuple[bytes, ...]
+) -> TotalStatement:
+    """Return what the validators sign of an evaluation.
+
+    Parameters
+    ----------
+    asked : Signed
+        Their question, as the aggregator signed it.
+    question : ScoreQuestion
+        The same, decoded.
+    validators : tuple of int
+        Places of those who answered, ascending.
+    totals : bytes
+        The encrypted sums, one per model.
+    committed : tuple of bytes
+        From :func:`commitments`.
+    """
+    return TotalStatement(
+        training=question.training,
+        kind=question.kind,
+        round=question.round,
+        trainers=question.trainers,
+        contributors=question.contributors,
+        question=asked.digest,
+        masked=_sha256(question.masked),
+        products=_sha256(question.products),
+        masks=_sha256(question.masks),
+        validators=validators,
+        totals=_sha256(totals),
+        commitments=committed,
+    )
+
+
+def statement_of_totals(totals: Totals, models: MaskedModels | None, products: bytes) -> TotalStatement:
+    """Return what the validators must have signed for the buyer to open these sums.
+
+    Parameters
+    ----------
+    totals : Totals
+        What the aggregator asks the buyer to open.
+    models : MaskedModels or None
+        The masked models that the buyer multiplied for that evaluation; None for the zero model.
+    products : bytes
+        The products that it returned; empty for the zero model.
+    """
+    return TotalStatement(
+        training=totals.training,
+        kind=totals.kind,
+        round=totals.round,
+        trainers=() if models is None else models.trainers,
+        contributors=() if models is None else models.contributors,
+        question=totals.question,
+        masked=_sha256(b"" if models is None else models.masked),
+        products=_sha256(products),
+        masks=totals.masks,
+        validators=totals.validators,
+        totals=_sha256(totals.ciphertexts),
+        commitments=totals.commitments,
+    )
+
+
+def require_sums(
+    asked: Signed, cosign: CosignQuestion, addresses: Sequence[str], vectors: int, key: PublicKey, domain: Domain
+) -> None:
+    """Check that sums are those of the validators' answers to one question. What a validator does before it signs.
+
+    Parameters
+    ----------
+    asked : Signed
+        The question, as whoever checks it was asked.
+    cosign : CosignQuestion
+        The answers, the sums and the randomisers.
+    addresses : sequence of str
+        All validators, in the contract's order.
+    vectors : int
+        How many models were scored.
+    key : PublicKey
+    domain : Domain
+
+    Raises
+    ------
+    InvalidSignature
+        An answer is not that validator's, or answers another question.
+    VerificationFailed
+        The sums are not those of the answers.
+    """
+    places = [answer.place for answer in cosign.answers]
+    if not places or places != sorted(set(places)) or not all(0 <= place < len(addresses) for place in places):
+        raise InvalidInput("must be of different validators, in the contract's order", "answers")
+    scores = []
+    for answer in cosign.answers:
+        signed = Signed(content=answer.content, signature=answer.signature)
+        vector = signed.verified(Vector, domain, addresses[answer.place], asked)
+        scores.append(key.decode(vector.ciphertexts, vectors))
+    roots = wire.decode_roots(cosign.randomisers, vectors, key)
+    sums = aggregate(scores, key)
+    expected = [
+        total * powmod(root, key.n, key.n_squared) % key.n_squared for total, root in zip(sums, roots, strict=True)
+    ]
+    if expected != key.decode(cosign.totals, vectors):
+        raise VerificationFailed(f"the sums of {cosign.kind} {cosign.round} are not those of the validators' answers")
+
+
+def require_cosigned(
+    signed_statement: bytes,
+    cosignatures: Sequence[bytes],
+    validators: Sequence[int],
+    addresses: Sequence[str],
+    domain: Domain,
+) -> None:
+    """Check the validators' signatures of a statement.
+
+    Parameters
+    ----------
+    signed_statement : bytes
+        The :class:`TotalStatement`, packed.
+    cosignatures : sequence of bytes
+        One for each of `validators`.
+    validators : sequence of int
+        Places of those who answered.
+    addresses : sequence of str
+        All validators, in the contract's order.
+    domain : Domain
+
+    Raises
+    ------
+    InvalidSignature
+        A signature is missing, or somebody else's, or of another statement.
+    """
+    if len(cosignatures) != len(validators):
+        raise VerificationFailed(
+            f"{len(cosignatures)} validators signed, and {len(validators)} are said to have answered"
+        )
+    for place, signature in zip(validators, cosignatures, strict=True):
+        Signed(content=signed_statement, signature=signature).verified(TotalStatement, domain, addresses[place])
+
+
+def verify_metric(
+    metric: Metric,
+    hyper: HyperParameters,
+    weights: Sequence[int],
+    validators: Sequence[str],
+    rows: Sequence[int],
+    key: PublicKey,
+    domain: Domain,
+) -> tuple[TotalStatement, list[int]]:
+    """Check an MSE that the aggregator reports against what the validators signed and the buyer opened.
+
+    Parameters
+    ----------
+    metric : Metric
+    hyper : HyperParameters
+        The order's.
+    weights : sequence of int
+        Averaging weights of all trainers.
+    validators : sequence of str
+        Addresses of all validators, in the contract's order.
+    rows : sequence of int
+        Rows of each of them.
+    key : PublicKey
+    domain : Domain
+
+    Returns
+    -------
+    statement : TotalStatement
+        What the validators signed.
+    mses : list of int
+        The MSEs that the openings prove, in 1e-18 units: one, or of the trained and the averaged model.
+
+    Raises
+    ------
+    VerificationFailed, InvalidInput
+        It does not follow from them.
+    """
+    signed = Signed(content=metric.statement, signature=b"").read(TotalStatement)
+    if (signed.training, _sha256(metric.ciphertexts)) != (metric.training, signed.totals):
+        raise VerificationFailed("the sums of a metric are not those that its validators signed")
+    require_places(signed.validators, len(validators), "validators", 1)
+    require_cosigned(metric.statement, metric.cosignatures, signed.validators, validators, domain)
+    scales = () if signed.kind == "zero" else evaluation_scales(signed, hyper, weights)
+    vectors = max(1, len(scales))
+    opened = DELIVERABLE if signed.kind == "settlement" else 1
+    if not len(metric.totals) == len(metric.randomisers) == opened:
+        raise VerificationFailed(f"{len(metric.totals)} sums of {opened} are opened")
+    ciphertexts = key.decode(metric.ciphertexts, vectors)[:opened]
+    openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(metric.totals, metric.randomisers, strict=True)]
+    verify_openings(ciphertexts, openings, key)
+    counted = sum(rows[place] for place in signed.validators)
+    return signed, [
+        mse(signed.kind, opening.total, scale, counted)
+        for opening, scale in zip(openings, scales or (0,), strict=False)
+    ]
+
+
+def mse(kind: EvaluationKind, total: int, scale: int, rows: int) -> int:
+    """Return the MSE of an opened sum, in 1e-18 units; raises Diverged. ``scale`` does not count for the zero model."""
+    if kind == "zero":
+        return evaluation.mse_of_zero_total(total, rows)
+    return evaluation.mse_of_total(total, scale, rows)
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
