@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from secrets import randbelow, token_bytes
 from typing import Protocol
 
-import phe
-from gmpy2 import gcd, invert, is_power, is_prime, mpz, powmod, powmod_base_list
+from gmpy2 import gcd, invert, is_power, is_prime, jacobi, mpz, powmod, powmod_base_list
+from phe.util import getprimeover
 
 from commons.crypto import residues
 from commons.crypto.residues import FixedBases
@@ -28,7 +28,7 @@ from commons.errors import InvalidInput, VerificationFailed
 MINIMUM_BITS = 2048
 """Shortest modulus that is accepted unless a caller (a test) names another minimum."""
 
-MAXIMUM_BITS = 8192
+MAXIMUM_BITS = 4096
 """Longest modulus that is accepted: beyond it a peer could stall us with arithmetic alone."""
 
 # Longer windows need fewer multiplications, but their tables take longer to make, and fall out of caches.
@@ -181,6 +181,20 @@ def _random_unit(n: mpz) -> mpz:
     return mpz(randbelow(int(n) - 1) + 1)
 
 
+def random_non_residue(n: mpz) -> mpz:
+    """Draw a number below n with Jacobi symbol −1: no square, though it takes the factors to see it of a product.
+
+    Parameters
+    ----------
+    n : mpz
+        Odd, and no square.
+    """
+    while True:
+        number = _random_unit(n)
+        if jacobi(number, n) == -1:
+            return number
+
+
 class PrivateKey:
     """The factorisation of a modulus: decrypts, opens, and encrypts faster than the public key can.
 
@@ -202,6 +216,7 @@ class PrivateKey:
             raise InvalidKey("the primes do not make a Paillier key: gcd(n, φ(n)) is not 1")
         self.public_key = PublicKey(n)
         self._p_squared, self._q_squared = self._p**2, self._q**2
+        self._n_inverses = invert(n, self._p - 1), invert(n, self._q - 1)
         self._p_inverse = invert(self._p, self._q)
         self._p_squared_inverse = invert(self._p_squared, self._q_squared)
         # L_p((1 + n)^(p−1) mod p²)^−1 mod p: Paillier 1999, section 7, decryption by Chinese remainders.
@@ -216,7 +231,10 @@ class PrivateKey:
 
     @classmethod
     def generate(cls, bits: int = MINIMUM_BITS) -> PrivateKey:
-        """Draw a key from the operating system's randomness.
+        """Draw a key from the operating system's randomness: a modulus of exactly `bits` bits.
+
+        Its primes leave 3 when divided by 4, which is what a proof can show of a product of two (Blum, *Coin
+        flipping by telephone*, 1981; `commons.crypto.proofs`).
 
         Parameters
         ----------
@@ -224,11 +242,18 @@ class PrivateKey:
             Length of the modulus, even.
         """
         while True:
-            _, key = phe.generate_paillier_keypair(n_length=bits)
+            p, q = _blum_prime(bits // 2), _blum_prime(bits // 2)
             try:
-                return cls(key.p, key.q)
+                key = cls(p, q)
             except InvalidKey:
                 continue
+            if key.public_key.bits == bits:
+                return key
+
+    @property
+    def factors(self) -> tuple[mpz, mpz]:
+        """The two primes, as secret as the key: for the proof that there are two and that they are long."""
+        return self._p, self._q
 
     def to_bytes(self) -> bytes:
         """Write the two primes, for storage under another layer of encryption."""
@@ -260,10 +285,48 @@ class PrivateKey:
         Whoever knows both can check ``ciphertext = (1 + n)^m · r^n mod n²`` without the private key.
         Modulo n the ciphertext is r^n alone, so r is its n-th root there.
         """
-        p, q, n = self._p, self._q, self.public_key.n
-        r_p = powmod(ciphertext % p, invert(n, p - 1), p)
-        r_q = powmod(ciphertext % q, invert(n, q - 1), q)
-        return self.decrypt(ciphertext), int(r_p + p * ((r_q - r_p) * self._p_inverse % q))
+        return self.decrypt(ciphertext), int(self.nth_root(ciphertext))
+
+    def nth_root(self, number: mpz) -> mpz:
+        """Return the one n-th root modulo n of `number`."""
+        p, q = self._p, self._q
+        to_p, to_q = self._n_inverses
+        return self._join(powmod(number % p, to_p, p), powmod(number % q, to_q, q))
+
+    def fourth_root(self, number: mpz) -> mpz | None:
+        """Return the fourth root modulo n of `number` that is a square itself, or None if `number` is no square.
+
+        Modulo a prime p that leaves 3 when divided by 4, a square y has the square roots ±y^((p+1)/4), and the one
+        with the plus is a square again.
+
+        Raises
+        ------
+        InvalidKey
+            If one of the primes leaves 1 when divided by 4.
+        """
+        p, q = self._p, self._q
+        if p % 4 != 3 or q % 4 != 3:
+            raise InvalidKey("a prime of the key leaves 1 instead of 3 when divided by 4")
+        if jacobi(number, p) != 1 or jacobi(number, q) != 1:
+            return None
+        return self._join(*(powmod(number % m, ((m + 1) // 4) ** 2 % (m - 1), m) for m in (p, q)))
+
+    def _join(self, modulo_p: mpz, modulo_q: mpz) -> mpz:
+        return modulo_p + self._p * ((modulo_q - modulo_p) * self._p_inverse % self._q)
+
+    def by_factors(self, compute: Callable[[mpz], Iterable[mpz]]) -> list[mpz]:
+        """Return numbers modulo n² from what they are modulo p² and q²: Chinese remainders, as faster arithmetic.
+
+        Parameters
+        ----------
+        compute : callable
+            Given m, the numbers modulo m².
+        """
+        p_squared, q_squared, inverse = self._p_squared, self._q_squared, self._p_squared_inverse
+        return [
+            modulo_p + p_squared * ((modulo_q - modulo_p) * inverse % q_squared)
+            for modulo_p, modulo_q in zip(compute(self._p), compute(self._q), strict=True)
+        ]
 
     def encrypt(self, values: Iterable[int]) -> list[mpz]:
         """Encrypt signed integers, each with a fresh randomiser h^α modulo p² and q².
@@ -275,30 +338,53 @@ class PrivateKey:
         """
         with self._lock:
             if self._tables is None:
-                x = _random_unit(self.public_key.n)
+                x = random_non_residue(self.public_key.n)
                 self._tables = (
                     _short_tables(x, self._p, self.public_key),
                     _short_tables(x, self._q, self.public_key),
                 )
-        modulo_p, modulo_q = self._tables
-        ciphertexts = []
-        for value in values:
-            digits = token_bytes(modulo_p.digits)
-            power, other = modulo_p.power(digits), modulo_q.power(digits)
-            power += self._p_squared * ((other - power) * self._p_squared_inverse % self._q_squared)
-            ciphertexts.append(self.public_key.encrypt(value, power))
-        return ciphertexts
+        tables = dict(zip(self.factors, self._tables, strict=True))
+        plaintexts = list(values)
+        exponents = [token_bytes(self._tables[0].digits) for _ in plaintexts]
+        powers = self.by_factors(lambda m: [tables[m].power(digits) for digits in exponents])
+        return [self.public_key.encrypt(value, power) for value, power in zip(plaintexts, powers, strict=True)]
+
+    def encrypt_uniformly(self, values: Iterable[int]) -> list[mpz]:
+        """Encrypt as :meth:`encrypt` does, with uniform n-th powers: for numbers that mask others in a proof.
+
+        Modulo p² the n-th powers are the p-th powers, each of one residue modulo p.
+
+        Parameters
+        ----------
+        values : iterable of int
+            Plaintexts, taken modulo n.
+        """
+        plaintexts = list(values)
+        units = [_random_unit(self.public_key.n) for _ in plaintexts]
+        powers = self.by_factors(lambda m: [powmod(unit, m, m * m) for unit in units])
+        return [self.public_key.encrypt(value, power) for value, power in zip(plaintexts, powers, strict=True)]
+
+
+def _blum_prime(bits: int) -> int:
+    while True:
+        prime: int = getprimeover(bits)
+        if prime % 4 == 3:
+            return prime
 
 
 def _short_tables(x: mpz, m: mpz, public_key: PublicKey) -> FixedBases:
-    """Tables of h = x^(2n) modulo m², for m = n or one of its factors.
+    """Tables of h = x^n modulo m², for m = n or one of its factors.
+
+    x must have Jacobi symbol −1 modulo n. Everyone can compute that symbol of a ciphertext, and it is multiplicative:
+    randomisers that are squares would leave it as it is, and whoever sends ciphertexts with symbol −1 would read from
+    the answers whether the coefficients of a linear map are even or odd. The symbol of h^α is −1 for every odd α.
 
     Exponents have four times the bits of the key's strength (112 at 2048 bits, 128 at 3072): a generic
     search for one takes the square root of their number, and this leaves as much again.
     """
     strength = 112 if public_key.bits <= 2048 else 128
     windows = -(-4 * strength // _SHORT_WINDOW_BITS)
-    return FixedBases([powmod(x, 2 * public_key.n, m * m)], m, windows, _SHORT_WINDOW_BITS)
+    return FixedBases([powmod(x, public_key.n, m * m)], m, windows, _SHORT_WINDOW_BITS)
 
 
 class Randomisers(Protocol):
@@ -309,12 +395,14 @@ class Randomisers(Protocol):
 
 
 class ShortRandomisers:
-    """Randomisers h^α with h = x^(2n) for a secret random x and a fresh short α, from tables.
+    """Randomisers h^α with h = x^n for a secret random x of Jacobi symbol −1 and a fresh short α, from tables.
 
     They hide a ciphertext's history from whoever does not know the factors of n: Damgård, Jurik and Nielsen,
     *A generalization of Paillier's public-key system with applications to electronic voting*, International
-    Journal of Information Security 9 (2010), section 4.2. Data owners use them. They do not hide anything
-    from the holder of the private key; that is what :class:`UniformRandomisers` are for.
+    Journal of Information Security 9 (2010), section 4.2. There h is made of a square, which leaves the Jacobi
+    symbol of a ciphertext as it is: answers would show whether the coefficients of a linear map are even or odd.
+    Data owners use them. They do not hide anything from the holder of the private key; that is what
+    :class:`UniformRandomisers` are for.
 
     Parameters
     ----------
@@ -323,7 +411,7 @@ class ShortRandomisers:
     """
 
     def __init__(self, public_key: PublicKey) -> None:
-        self._tables = _short_tables(_random_unit(public_key.n), public_key.n, public_key)
+        self._tables = _short_tables(random_non_residue(public_key.n), public_key.n, public_key)
 
     def take(self, count: int) -> list[mpz]:
         """Return `count` fresh h^α modulo n²."""
@@ -340,7 +428,7 @@ class UniformRandomisers:
     (Impagliazzo, Levin and Luby, *Pseudo-random generation from one-way functions*, STOC 1989) such a product
     is within 2^−64 of uniform among the powers that the g_i generate, even for someone who knows the g_i; and
     they generate all n-th powers but for the chance, below 2^−46 whatever the factors of n, that all 48 lie
-    in one proper subgroup.
+    in one proper subgroup. The root of such a product modulo n is the product of the roots of the g_i.
 
     Parameters
     ----------
@@ -353,9 +441,10 @@ class UniformRandomisers:
     def __init__(self, public_key: PublicKey, target: int = 16) -> None:
         self._public_key = public_key
         self._target = target
-        self._ready: deque[mpz] = deque()
-        self._bases: list[mpz] = []
+        self._ready: deque[tuple[mpz, mpz]] = deque()
+        self._bases: list[tuple[mpz, mpz]] = []
         self._tables: FixedBases | None = None
+        self._root_tables: list[list[mpz]] = []
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._fill, name="randomisers", daemon=True)
@@ -363,6 +452,10 @@ class UniformRandomisers:
 
     def take(self, count: int) -> list[mpz]:
         """Return `count` fresh r^n modulo n²; those that are not ready are computed on the spot."""
+        return [power for power, _ in self.take_with_roots(count)]
+
+    def take_with_roots(self, count: int) -> list[tuple[mpz, mpz]]:
+        """Return `count` fresh r^n modulo n², each with its r modulo n: to show later what was multiplied by."""
         with self._changed:
             taken = [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
             self._changed.notify()
@@ -375,17 +468,26 @@ class UniformRandomisers:
             self._changed.notify()
         self._thread.join()
 
-    def _powers(self, count: int) -> list[mpz]:
+    def _powers(self, count: int) -> list[tuple[mpz, mpz]]:
         key = self._public_key
         if self._tables is None and len(self._bases) >= _UNIFORM_BASES:
             windows = -(-(key.bits + 128) // (_UNIFORM_BASES * _UNIFORM_WINDOW_BITS))
-            self._tables = FixedBases(self._bases[:_UNIFORM_BASES], key.n, windows, _UNIFORM_WINDOW_BITS)
+            powers, roots = zip(*self._bases[:_UNIFORM_BASES], strict=True)
+            self._root_tables = _root_tables(roots, key.n, windows)
+            self._tables = FixedBases(powers, key.n, windows, _UNIFORM_WINDOW_BITS)
         if self._tables is not None:
-            return [self._tables.power(token_bytes(self._tables.digits)) for _ in range(count)]
+            exponents = [token_bytes(self._tables.digits) for _ in range(count)]
+            return [(self._tables.power(digits), self._root(digits)) for digits in exponents]
         units = [_random_unit(key.n) for _ in range(count)]
-        powers: list[mpz] = powmod_base_list(units, key.n, key.n_squared) if units else []
-        self._bases += powers
-        return powers
+        pairs = list(zip(powmod_base_list(units, key.n, key.n_squared), units, strict=True)) if units else []
+        self._bases += pairs
+        return pairs
+
+    def _root(self, digits: bytes) -> mpz:
+        product, n, digit_mask = mpz(1), self._public_key.n, (1 << _UNIFORM_WINDOW_BITS) - 1
+        for table, digit in zip(self._root_tables, digits, strict=True):
+            product = product * table[digit & digit_mask] % n
+        return product
 
     def _fill(self) -> None:
         while True:
@@ -393,6 +495,20 @@ class UniformRandomisers:
                 self._changed.wait_for(lambda: self._closed or len(self._ready) < self._target)
                 if self._closed:
                     return
-            power = self._powers(1)
+            pair = self._powers(1)
             with self._changed:
-                self._ready.extend(power)
+                self._ready.extend(pair)
+
+
+def _root_tables(roots: Iterable[mpz], n: mpz, windows: int) -> list[list[mpz]]:
+    """Tables modulo n as `FixedBases` has them modulo n²: of each root and window, every multiple of the exponent."""
+    tables = []
+    for root in roots:
+        unit = root
+        for _ in range(windows):
+            powers = [mpz(1)]
+            while len(powers) < 1 << _UNIFORM_WINDOW_BITS:
+                powers.append(powers[-1] * unit % n)
+            tables.append(powers)
+            unit = powers[-1] * unit % n
+    return tables

@@ -5,10 +5,11 @@ import time
 
 import phe
 import pytest
-from gmpy2 import mpz, next_prime, powmod
+from gmpy2 import jacobi, mpz, next_prime, powmod
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commons.crypto.kernel import AffineMap
 from commons.crypto.paillier import (
     InvalidCiphertext,
     InvalidKey,
@@ -17,10 +18,12 @@ from commons.crypto.paillier import (
     Randomisers,
     ShortRandomisers,
     UniformRandomisers,
+    random_non_residue,
 )
 
 P = int(next_prime(3 << 510))
 Q = int(next_prime(3 << 510 | 1 << 300))
+BLUM_P, BLUM_Q = 2**127 - 1, 2**521 - 1
 KEY = PrivateKey(P, Q)
 PUBLIC = KEY.public_key
 SHORT = ShortRandomisers(PUBLIC)
@@ -106,7 +109,7 @@ def test_repr_shows_no_prime() -> None:
 @pytest.mark.parametrize(
     ("modulus", "reason"),
     [
-        (P * Q, "1024 bits instead of 2048 to 8192"),
+        (P * Q, "1024 bits instead of 2048 to 4096"),
         (0, "0 bits"),
         (-(P**4) * Q, "not positive"),
         (1 << 8192, "8193 bits"),
@@ -199,6 +202,78 @@ def test_uniform_randomisers_are_ready_before_they_are_asked_for() -> None:
     while len(source._ready) < 3:
         time.sleep(0.01)
     ready = list(source._ready)
-    assert source.take(3) == ready
+    assert source.take_with_roots(3) == ready
     source.close()
     assert is_nth_power(source.take(5)[4])
+
+
+def test_generated_primes_leave_three_when_divided_by_four() -> None:
+    for _ in range(8):
+        p, q = PrivateKey.generate(256).factors
+        assert p % 4 == q % 4 == 3
+        assert p.bit_length() == q.bit_length() == 128
+        assert (p * q).bit_length() == 256
+
+
+def test_uniform_randomisers_come_with_their_roots_before_and_after_they_have_tables() -> None:
+    source = UniformRandomisers(PUBLIC, target=4)
+    pairs = source.take_with_roots(20)
+    source.close()
+    source.take(60)
+    pairs += source.take_with_roots(20)
+    assert source._tables is not None
+    assert len({root for _, root in pairs}) == 40
+    for power, root in pairs:
+        assert 0 < root < PUBLIC.n
+        assert power == powmod(root, PUBLIC.n, PUBLIC.n_squared)
+
+
+def symbols(numbers: list[mpz]) -> set[int]:
+    return {jacobi(number, PUBLIC.n) for number in numbers}
+
+
+@pytest.mark.parametrize("coefficient", [6, 7], ids=["even", "odd"])
+def test_jacobi_symbols_of_an_answer_do_not_tell_parities(coefficient: int) -> None:
+    """An aggregator that sends ciphertexts with symbol −1 sees both symbols, whatever it is multiplied by."""
+    crafted = SHORT.take(1)[0]
+    while jacobi(crafted, PUBLIC.n) != -1:
+        crafted = SHORT.take(1)[0]
+    step = AffineMap([[coefficient]], [3])
+    answers = [step.apply([crafted], PUBLIC, SHORT)[0] for _ in range(60)]
+    assert symbols(answers) == {-1, 1}
+    # Both are equally likely: beyond these bounds once in 10^9 runs.
+    assert 7 <= sum(jacobi(answer, PUBLIC.n) == 1 for answer in answers) <= 53
+
+
+def test_the_key_owners_ciphertexts_have_both_jacobi_symbols() -> None:
+    assert symbols(KEY.encrypt([5] * 60)) == {-1, 1}
+    assert symbols(KEY.encrypt_uniformly([5] * 60)) == {-1, 1}
+
+
+@given(signed)
+def test_uniform_encryptions_decrypt(value: int) -> None:
+    first, second = KEY.encrypt_uniformly([value, value])
+    assert first != second
+    assert KEY.decrypt_signed(first) == KEY.decrypt_signed(second) == value
+
+
+@given(randomness)
+def test_nth_roots_are_what_was_raised(r: int) -> None:
+    assert KEY.nth_root(powmod(r, PUBLIC.n, PUBLIC.n)) == r
+
+
+@given(randomness)
+def test_fourth_roots_are_squares_and_exist_of_squares_only(r: int) -> None:
+    key = PrivateKey(BLUM_P, BLUM_Q)
+    n = key.public_key.n
+    root = key.fourth_root(mpz(r * r % n))
+    assert root is not None
+    assert powmod(root, 4, n) == r * r % n
+    assert jacobi(root, BLUM_P) == jacobi(root, BLUM_Q) == 1
+    assert key.fourth_root(random_non_residue(n)) is None
+    assert key.fourth_root(-r * r % n) is None
+
+
+def test_primes_that_leave_one_have_no_fourth_roots_to_give() -> None:
+    with pytest.raises(InvalidKey, match="1 instead of 3"):
+        PrivateKey(13, 19).fourth_root(mpz(1))
