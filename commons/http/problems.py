@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, NoContract, Reverted
 from commons.crypto.paillier import InvalidCiphertext, InvalidKey, InvalidOpening
+from commons.crypto.proofs import InvalidProof
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import (
     ConfigurationError,
@@ -45,6 +46,7 @@ STATUS: dict[type[DeltaMLError], HTTPStatus] = {
     Reverted: HTTPStatus.CONFLICT,
     VerificationFailed: HTTPStatus.CONFLICT,
     InvalidOpening: HTTPStatus.CONFLICT,
+    InvalidProof: HTTPStatus.CONFLICT,
     InvalidSignature: HTTPStatus.CONFLICT,
     InvalidTranscript: HTTPStatus.UNPROCESSABLE_ENTITY,
     InsufficientFunds: HTTPStatus.PAYMENT_REQUIRED,

@@ -20,6 +20,7 @@ import federated_aggregator
 import model_buyer
 from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, NoContract, Reverted
 from commons.crypto.paillier import InvalidCiphertext, InvalidOpening
+from commons.crypto.proofs import InvalidProof
 from commons.errors import (
     ConfigurationError,
     Conflict,
@@ -87,6 +88,7 @@ def client(app: Flask) -> FlaskClient:
         (DivergingStep(2.5, 1.25), 409),
         (VerificationFailed("claims 1, is 2"), 409),
         (InvalidOpening("claims 1, is 2"), 409),
+        (InvalidProof("claims 1, is 2"), 409),
         (Reverted("WrongStatus", {"status": "OPEN"}), 409),
         (InsufficientFunds("0xb", 5), 402),
         (PeerRefused("http://peer/x", 409, "no"), 502),
