@@ -13,6 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
+from commons.errors import VerificationFailed
 from commons.lifecycle import find, move
 from commons.protocol.messages import Order
 from commons.users.storage import User
@@ -49,8 +50,10 @@ class Base(database.Base):
 class Model(Base):
     """An order and the model that came of it.
 
-    ``sealed_key`` is the training's private key, encrypted under the service's secret. ``weights`` has the
-    intercept first, in the units of the order's columns. ``outcome`` and ``payments`` are documents for users.
+    ``sealed_key`` is the training's private key, encrypted under the service's secret, and ``key_proof`` what shows
+    that it is sound. ``validators`` are the places of those whose sums may still be opened: None before the first.
+    ``weights`` has the intercept first, in the units of the order's columns. ``claim`` is what this service says
+    in a dispute, signed. ``outcome``, ``payments`` and ``dispute`` are documents for users.
     """
 
     __tablename__ = "models"
@@ -66,7 +69,11 @@ class Model(Base):
     announced: Mapped[bool] = mapped_column(default=False)
     reason: Mapped[str | None] = mapped_column(default=None)
     weights: Mapped[list[Any] | None] = mapped_column(default=None)
+    key_proof: Mapped[bytes | None] = mapped_column(default=None)
+    validators: Mapped[list[Any] | None] = mapped_column(default=None)
+    claim: Mapped[bytes | None] = mapped_column(default=None)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    dispute: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     payments: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     spent: Mapped[int] = mapped_column(Decimal, default=0)
     created: Mapped[datetime] = mapped_column(default=now)
@@ -126,6 +133,23 @@ class Storage:
             for name, value in values.items():
                 setattr(model, name, value)
         return model
+
+    def narrow(self, model_id: uuid.UUID, validators: Sequence[int]) -> None:
+        """Record that only these validators' sums are opened from now on.
+
+        Raises
+        ------
+        VerificationFailed
+            One of them was left out before, so that it stays out.
+        """
+        with self._database.write() as session:
+            model = find(session, Model, model_id)
+            if model.validators is not None and not set(validators) <= set(model.validators):
+                raise VerificationFailed(
+                    f"validators {list(validators)} are said to have answered,"
+                    f" and those of the evaluation before were {model.validators}: whoever was lost stays out"
+                )
+            model.validators = list(validators)
 
     def add_metric(self, training_id: uuid.UUID, iteration: int, mse: int) -> None:
         """Record an MSE; a later one of the same iteration replaces it."""
