@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Column, Integer, LargeBinary, String, Table, Uuid, bindparam, insert, select
+from sqlalchemy import Column, Integer, LargeBinary, String, Table, Uuid, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from commons.database import Base, Database, Moment, now
@@ -40,6 +40,10 @@ _ALL = (
     select(JOURNAL.c.kind, JOURNAL.c.round, JOURNAL.c.question_digest, JOURNAL.c.question, JOURNAL.c.answer)
     .where(JOURNAL.c.training_id == bindparam("training_id"))
     .order_by(JOURNAL.c.created, JOURNAL.c.kind, JOURNAL.c.round)
+)
+
+_LAST = select(func.max(JOURNAL.c.round)).where(
+    JOURNAL.c.training_id == bindparam("training_id"), JOURNAL.c.kind == bindparam("kind")
 )
 
 
@@ -75,6 +79,12 @@ class Journal:
         with self._database.engine.begin() as connection:
             rows = connection.execute(_ALL, {"training_id": training_id}).all()
         return [(kind, round_, Entry(*content)) for kind, round_, *content in rows]
+
+    def last(self, training_id: uuid.UUID, kind: str) -> int | None:
+        """Return the highest round that has an entry of that kind."""
+        with self._database.engine.begin() as connection:
+            last: int | None = connection.execute(_LAST, {"training_id": training_id, "kind": kind}).scalar_one()
+        return last
 
     def once(
         self, training_id: uuid.UUID, kind: str, round_: int, question: bytes, answer: Callable[[], bytes]

@@ -6,19 +6,52 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from gmpy2 import mpz
 
 from commons.crypto.paillier import PublicKey, UniformRandomisers
-from commons.errors import Conflict
+from commons.errors import Conflict, InvalidInput, VerificationFailed
 from commons.http.peer import Counter
 from commons.protocol.messages import Order
+from commons.protocol.signed import Domain
 
 
 class TooFewAnswered(Conflict):
     """Fewer than two trainers, or no validator, answered: the training cannot go on."""
+
+
+class Deviated(VerificationFailed):
+    """A party's message proves that it did not follow the protocol.
+
+    Parameters
+    ----------
+    party : str
+        Its role and address.
+    finding : Exception
+        What was claimed and what was found.
+    """
+
+    def __init__(self, party: str, finding: Exception) -> None:
+        super().__init__(f"{party} deviated: {type(finding).__name__}: {finding}")
+
+
+@contextmanager
+def blaming(party: str) -> Iterator[None]:
+    """Raise Deviated, naming the party, when the verification of what it said fails in the block."""
+    try:
+        yield
+    except (VerificationFailed, InvalidInput) as error:
+        raise Deviated(party, error) from None
+
+
+@dataclass(frozen=True)
+class Party:
+    """Somebody to talk to: where it is reached, and the account that signs what it says."""
+
+    url: str
+    address: str
 
 
 class Meter:
@@ -53,25 +86,36 @@ class Meter:
 class Course:
     """A running training: its order and key, and who is in it, by place in the contract's order.
 
-    An owner that never registered here has a place but no URL: it cannot be asked.
-    ``lost`` are the URLs of owners that did not answer the last time.
+    An owner that never registered here has a place but is no party: it cannot be asked.
+    ``lost`` are the addresses of owners that did not answer the last time.
     """
 
     id: uuid.UUID
     order: Order
     key: PublicKey
+    domain: Domain
     randomisers: UniformRandomisers
-    buyer_url: str
-    trainer_urls: Mapping[int, str]
+    buyer: Party
+    trainers: Mapping[int, Party]
     weights: Sequence[int]
-    validator_urls: Mapping[int, str]
+    validators: Mapping[int, Party]
+    validator_addresses: Sequence[str]
     validator_rows: Sequence[int]
     meter: Meter = field(default_factory=Meter)
     lost: set[str] = field(default_factory=set)
 
+    @property
+    def owners(self) -> list[Party]:
+        """Everybody who trains or validates and can be asked."""
+        return [*self.trainers.values(), *self.validators.values()]
+
     def vector(self, data: bytes) -> list[mpz]:
         """Decode one encrypted vector of the model's length."""
         return self.key.decode(data, self.order.length)
+
+    def blaming_buyer(self) -> AbstractContextManager[None]:
+        """Name the buyer when the verification of what it said fails in the block."""
+        return blaming(f"the model buyer {self.buyer.address}")
 
     def close(self) -> None:
         """Stop what runs in the background."""

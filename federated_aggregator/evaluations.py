@@ -1,25 +1,41 @@
-"""Scoring encrypted models on the validators' rows, and having the buyer open the sums.
+"""Scoring encrypted models on the validators' rows, having the sums co-signed, and having the buyer open them.
 
-As in rounds, masks and totals are saved before anybody sees them.
+As in rounds, everything is in the transcript before anybody sees it.
 """
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Sequence
 
 from gmpy2 import mpz
 
-from commons.crypto.paillier import InvalidOpening
-from commons.crypto.proofs import Opening, verify_openings
-from commons.errors import PeerUnavailable
-from commons.journal import Entry, Journal
+from commons.crypto.proofs import Opening, ProductProof, verify_openings, verify_products
+from commons.errors import InvalidInput, PeerUnavailable
+from commons.http.peer import Counter, Peers
 from commons.protocol import evaluation as protocol
-from commons.protocol import wire
-from commons.protocol.messages import EvaluationKind, MaskedModels, ScoreQuestion, Totals
+from commons.protocol import totals, wire
+from commons.protocol.messages import (
+    CosignQuestion,
+    EvaluationKind,
+    MaskedModels,
+    Metric,
+    Openings,
+    Products,
+    Reply,
+    ScoreQuestion,
+    Totals,
+    TotalStatement,
+    Vector,
+)
 from commons.protocol.outcome import factors
+from commons.protocol.signed import Signed, proof_context
+from commons.protocol.transcript import Cosigned, Masking, Opened, Scores, name
 from federated_aggregator.course import Course, TooFewAnswered
 from federated_aggregator.peers import Buyer, Owners
+from federated_aggregator.rounds import replies
+from federated_aggregator.transcripts import Transcripts
 
 PHASE: dict[EvaluationKind, str] = {
     "zero": "evaluation",
@@ -33,14 +49,17 @@ class Evaluations:
 
     Parameters
     ----------
-    journal : Journal
+    transcripts : Transcripts
         What was decided before.
+    peers : Peers
+        Signs questions.
     owners, buyer
         Calls to the others.
     """
 
-    def __init__(self, journal: Journal, owners: Owners, buyer: Buyer) -> None:
-        self._journal = journal
+    def __init__(self, transcripts: Transcripts, peers: Peers, owners: Owners, buyer: Buyer) -> None:
+        self._transcripts = transcripts
+        self._peers = peers
         self._owners = owners
         self._buyer = buyer
 
@@ -66,9 +85,16 @@ class Evaluations:
         validators : tuple of int
             Places of those who answered.
         """
-        question = ScoreQuestion(training=course.id, kind="zero", round=round_)
-        totals, openings = self._total(course, question, 1, validators, all_of_them)
-        return protocol.mse_of_zero_total(openings[0].total, _rows(course, totals)), totals.validators
+        with course.meter.phase(PHASE["zero"]) as count:
+            scores = self._transcripts.find(course.id, name("score", "zero"), round_, Scores)
+            if scores is None:
+                question = ScoreQuestion(training=course.id, kind="zero", round=round_)
+                scores = self._score(course, question, None, validators, count)
+                if all_of_them and len(scores.answers) < len(validators):
+                    raise PeerUnavailable("a validator of the settlement does not answer")
+                self._transcripts.keep(course.id, name("score", "zero"), round_, scores)
+            mses, answered = self._opened(course, scores, (0,), count, all_of_them)
+            return mses[0], answered
 
     def models(
         self,
@@ -105,40 +131,79 @@ class Evaluations:
         ------
         TooFewAnswered
             No validator answered.
-        InvalidOpening
-            The buyer opened a total to what is not in it.
+        Deviated
+            The buyer's products are none, or it opened a total to what is not in it.
         Diverged
             An MSE is out of bounds.
         """
         scales = factors(kind, course.weights, trainers, contributors)
         with course.meter.phase(PHASE[kind]) as count:
-            masking = self._journal.find(course.id, f"mask-{kind}", round_) or self._mask(
-                course, kind, round_, vectors, trainers, contributors
-            )
-            masks = wire.decode_masks(masking.answer, len(vectors) * course.order.length)
-            products = self._buyer.multiply(course.buyer_url, course.id, masking.question, count)
-            masked = protocol.apply_masks(wire.join(vectors), masks, course.key)
-            question = ScoreQuestion(
-                training=course.id,
-                kind=kind,
-                round=round_,
-                trainers=trainers,
-                contributors=contributors,
-                masked=course.key.encode(masked),
-                products=products,
-                masks=masking.answer,
-            )
-        totals, openings = self._total(course, question, len(vectors), validators, all_of_them=False)
-        rows = _rows(course, totals)
-        mses = [protocol.mse_of_total(o.total, scale, rows) for o, scale in zip(openings, scales, strict=True)]
-        return mses, totals.validators
+            scores = self._transcripts.find(course.id, name("score", kind), round_, Scores)
+            if scores is None:
+                masking = self._transcripts.find(course.id, name("mask", kind), round_, Masking) or self._mask(
+                    course, kind, round_, vectors, trainers, contributors
+                )
+                masked = masking.question.read(MaskedModels)
+                products, proof = self._multiply(course, masked, masking.question, count)
+                question = ScoreQuestion(
+                    training=course.id,
+                    kind=kind,
+                    round=round_,
+                    trainers=trainers,
+                    contributors=contributors,
+                    masked=masked.masked,
+                    products=proof.ciphertexts,
+                    proof=proof.proof,
+                    masks=masking.masks,
+                    salts=masking.salts,
+                )
+                scores = self._score(course, question, products, validators, count)
+                self._transcripts.keep(course.id, name("score", kind), round_, scores)
+            return self._opened(course, scores, scales, count)
 
-    def delivery(self, training_id: uuid.UUID, round_: int, place: int, length: int, divisor: int) -> list[int]:
-        """Return what unmasks one of the models of the settlement after that many rounds, by its place in it."""
-        entry = self._journal.find(training_id, "mask-settlement", round_)
-        assert entry is not None
-        masks = wire.decode_masks(entry.answer, len(entry.answer) // wire.MASK_BYTES)
-        return protocol.delivery(masks[place * length : (place + 1) * length], divisor)
+    def delivery(
+        self, training_id: uuid.UUID, round_: int, place: int, length: int, divisor: int
+    ) -> tuple[list[int], bytes]:
+        """Return what unmasks one of the models of the settlement after that many rounds, by its place in it.
+
+        Returns
+        -------
+        quotients : list of int
+        salt : bytes
+            Of the commitment to them.
+        """
+        masking = self._transcripts.find(training_id, name("mask", "settlement"), round_, Masking)
+        assert masking is not None
+        masks = wire.decode_masks(masking.masks, len(masking.masks) // wire.MASK_BYTES)
+        quotients = protocol.delivery(masks[place * length : (place + 1) * length], divisor)
+        return quotients, totals.split_salts(masking.salts)[place]
+
+    def metric(self, course: Course, kind: EvaluationKind, round_: int) -> Metric:
+        """Return the MSE of an evaluation that was opened, with its evidence, for the owners."""
+        scores = self._transcripts.find(course.id, name("score", kind), round_, Scores)
+        cosigned = self._transcripts.find(course.id, name("total", kind), round_, Cosigned)
+        opened = self._transcripts.find(course.id, name("opening", kind), round_, Opened)
+        assert scores is not None and cosigned is not None and opened is not None
+        asked = cosigned.totals.read(Totals)
+        openings = opened.openings.read(Openings)
+        statement = _statement(course, scores, asked.validators, asked.ciphertexts)
+        scales = factors(kind, course.weights, statement.trainers, statement.contributors) or (0,)
+        shown = totals.DELIVERABLE if kind == "settlement" else 1
+        mse = totals.mse(kind, int(openings.totals[0], 16), scales[0], _rows(course, asked.validators))
+        return Metric(
+            training=course.id,
+            iteration=0 if kind == "zero" else round_,
+            mse=str(mse),
+            statement=statement.pack(),
+            cosignatures=asked.cosignatures,
+            ciphertexts=asked.ciphertexts,
+            totals=openings.totals[:shown],
+            randomisers=openings.randomisers[:shown],
+        )
+
+    def is_opened(self, training_id: uuid.UUID, kind: EvaluationKind, round_: int) -> bool:
+        """Say whether an evaluation's sums were opened."""
+        return self._transcripts.find(training_id, name("opening", kind), round_, Opened) is not None
 
     def _mask(
         self,
@@ -148,55 +213,146 @@ class Evaluations:
         vectors: Sequence[list[mpz]],
         trainers: tuple[int, ...],
         contributors: tuple[int, ...],
-    ) -> Entry:
-        masked = protocol.mask_vectors(vectors, course.key, course.randomisers)
+    ) -> Masking:
+        hidden = protocol.mask_vectors(vectors, course.key, course.randomisers)
         question = MaskedModels(
             training=course.id,
             kind=kind,
             round=round_,
             trainers=trainers,
             contributors=contributors,
-            packed=course.key.encode(masked.packed),
+            masked=course.key.encode(wire.join(hidden.masked)),
         )
-        masks = wire.encode_masks(wire.join(masked.masks))
-        return self._journal.keep(course.id, f"mask-{kind}", round_, question.pack(), masks)
+        salts = totals.DELIVERABLE * totals.SALT_BYTES if kind == "settlement" else 0
+        record = Masking(
+            question=self._peers.sign(question),
+            masks=wire.encode_masks(wire.join(hidden.masks)),
+            randomisers=wire.encode_roots(wire.join(hidden.roots), course.key),
+            salts=secrets.token_bytes(salts),
+        )
+        return self._transcripts.keep(course.id, name("mask", kind), round_, record)
 
-    def _total(
-        self, course: Course, question: ScoreQuestion, vectors: int, validators: Sequence[int], all_of_them: bool
-    ) -> tuple[Totals, list[Opening]]:
-        with course.meter.phase(PHASE[question.kind]) as count:
-            name = (course.id, f"total-{question.kind}", question.round)
-            entry = self._journal.find(*name)
-            if entry is None:
-                urls = {p: url for p, url in course.validator_urls.items() if p in validators}
+    def _multiply(
+        self, course: Course, models: MaskedModels, question: Signed, count: Counter
+    ) -> tuple[Signed, Products]:
+        """Have masked models multiplied with themselves, and check the proof that they were."""
+        with course.blaming_buyer():
+            answer = self._buyer.multiply(course.buyer, course.id, question, count)
+            length = course.order.length
+            vectors = len(factors(models.kind, course.weights, models.trainers, models.contributors))
+            masked = wire.split(course.key.decode(models.masked, vectors * length), vectors)
+            flat = course.key.decode(answer.content.ciphertexts, vectors * wire.product_count(length))
+            proof = ProductProof.from_bytes(answer.content.proof, vectors, course.key)
+            context = proof_context(
+                course.domain, course.id, f"products-{models.kind}", models.round, course.buyer.address
+            )
+            verify_products(masked, wire.split(flat, vectors), proof, course.key, context)
+        return answer.signed, answer.content
 
-                def vector(data: bytes) -> list[mpz]:
-                    return course.key.decode(data, vectors)
+    def _score(
+        self,
+        course: Course,
+        question: ScoreQuestion,
+        products: Signed | None,
+        validators: Sequence[int],
+        count: Counter,
+    ) -> Scores:
+        asked = self._peers.sign(question)
+        vectors = _vectors(course, question)
 
-                scores = self._owners.ask(urls, self._owners.score(question, vector, count), course.lost)
-                if not scores:
-                    raise TooFewAnswered(f"no validator answered the {question.kind} of round {question.round}")
-                if all_of_them and len(scores) < len(validators):
-                    raise PeerUnavailable("a validator of the settlement does not answer")
-                columns = zip(*scores.values(), strict=True)
-                sums = [protocol.combine(column, course.key, course.randomisers) for column in columns]
-                asked = Totals(
-                    training=course.id,
-                    kind=question.kind,
-                    round=question.round,
-                    validators=tuple(sorted(scores)),
-                    ciphertexts=course.key.encode(sums),
-                )
-                entry = self._journal.keep(*name, asked.pack(), b"")
-            totals = Totals.unpack(entry.question)
-            answer = self._buyer.open(course.buyer_url, course.id, entry.question, count)
-            ciphertexts = course.key.decode(totals.ciphertexts, vectors)
-            if not len(answer.totals) == len(answer.randomisers) == vectors:
-                raise InvalidOpening(f"{len(answer.totals)} totals were opened instead of {vectors}")
-            openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(answer.totals, answer.randomisers, strict=True)]
-            verify_openings(ciphertexts, openings, course.key)
-            return totals, openings
+        def decode(data: bytes) -> list[mpz]:
+            return course.key.decode(data, vectors)
+
+        parties = {place: party for place, party in course.validators.items() if place in validators}
+        answers = self._owners.ask(parties, self._owners.score(course.id, asked, decode, count), course.lost)
+        if not answers:
+            raise TooFewAnswered(f"no validator answered the {question.kind} of round {question.round}")
+        return Scores(products=products, question=asked, answers=replies(answers))
+
+    def _opened(
+        self, course: Course, scores: Scores, scales: Sequence[int], count: Counter, all_of_them: bool = False
+    ) -> tuple[list[int], tuple[int, ...]]:
+        question = scores.question.read(ScoreQuestion)
+        kind, round_ = question.kind, question.round
+        cosigned = self._transcripts.find(course.id, name("total", kind), round_, Cosigned)
+        if cosigned is None:
+            cosigned = self._cosigned(course, scores, question, count)
+            if all_of_them and len(cosigned.answers) < len(scores.answers):
+                raise PeerUnavailable("a validator of the settlement does not sign")
+            self._transcripts.keep(course.id, name("total", kind), round_, cosigned)
+        asked = cosigned.totals.read(Totals)
+        opened = self._transcripts.find(course.id, name("opening", kind), round_, Opened)
+        if opened is None:
+            with course.blaming_buyer():
+                answer = self._buyer.open(course.buyer, course.id, cosigned.totals, count)
+                openings = _openings(answer.content, len(scales))
+                verify_openings(course.key.decode(asked.ciphertexts, len(scales)), openings, course.key)
+            opened = self._transcripts.keep(course.id, name("opening", kind), round_, Opened(openings=answer.signed))
+        openings = _openings(opened.openings.read(Openings), len(scales))
+        rows = _rows(course, asked.validators)
+        mses = [totals.mse(kind, o.total, scale, rows) for o, scale in zip(openings, scales, strict=True)]
+        return mses, asked.validators
+
+    def _cosigned(self, course: Course, scores: Scores, question: ScoreQuestion, count: Counter) -> Cosigned:
+        """Have the sums signed by all whose answers are in them; whoever does not sign is not in them."""
+        answers = scores.answers
+        while True:
+            asked, ciphertexts = self._sum(course, question, answers)
+            statement = _statement(course, scores, tuple(a.place for a in answers), ciphertexts)
+            parties = {a.place: course.validators[a.place] for a in answers}
+            signed = self._owners.ask(
+                parties, self._owners.cosign(course.id, asked, statement, course.domain, count), course.lost
+            )
+            if len(signed) == len(answers):
+                break
+            answers = tuple(answer for answer in answers if answer.place in signed)
+            if not answers:
+                raise TooFewAnswered(f"no validator signed the sums of {question.kind} {question.round}")
+        totals_ = Totals(
+            training=course.id,
+            kind=question.kind,
+            round=question.round,
+            validators=statement.validators,
+            ciphertexts=ciphertexts,
+            question=statement.question,
+            masks=statement.masks,
+            commitments=statement.commitments,
+            cosignatures=tuple(signed[place].content.signature for place in statement.validators),
+        )
+        return Cosigned(question=asked, answers=replies(signed), totals=self._peers.sign(totals_))
+
+    def _sum(self, course: Course, question: ScoreQuestion, answers: Sequence[Reply]) -> tuple[Signed, bytes]:
+        vectors = _vectors(course, question)
+        scores = [course.key.decode(Vector.unpack(answer.content).ciphertexts, vectors) for answer in answers]
+        sums = [protocol.combine(column, course.key, course.randomisers) for column in zip(*scores, strict=True)]
+        ciphertexts = course.key.encode(total for total, _ in sums)
+        asked = CosignQuestion(
+            training=course.id,
+            kind=question.kind,
+            round=question.round,
+            answers=tuple(answers),
+            totals=ciphertexts,
+            randomisers=wire.encode_roots([root for _, root in sums], course.key),
+        )
+        return self._peers.sign(asked), ciphertexts
 
 
-def _rows(course: Course, totals: Totals) -> int:
-    return sum(course.validator_rows[place] for place in totals.validators)
+def _vectors(course: Course, question: ScoreQuestion) -> int:
+    return len(factors(question.kind, course.weights, question.trainers, question.contributors)) or 1
+
+
+def _statement(course: Course, scores: Scores, validators: tuple[int, ...], ciphertexts: bytes) -> TotalStatement:
+    question = scores.question.read(ScoreQuestion)
+    scales = factors(question.kind, course.weights, question.trainers, question.contributors)
+    committed = totals.commitments(question, scales, course.order.length)
+    return totals.statement(scores.question, question, validators, ciphertexts, committed)
+
+
+def _openings(answer: Openings, count: int) -> list[Opening]:
+    if not len(answer.totals) == len(answer.randomisers) == count:
+        raise InvalidInput(f"{len(answer.totals)} totals were opened instead of {count}", "totals")
+    return [Opening(int(t, 16), int(r, 16)) for t, r in zip(answer.totals, answer.randomisers, strict=True)]
+
+
+def _rows(course: Course, validators: Sequence[int]) -> int:
+    return sum(course.validator_rows[place] for place in validators)

@@ -15,20 +15,24 @@ from commons.chain.marketplace import Marketplace, Result, Role
 from commons.chain.marketplace import Status as ChainStatus
 from commons.chain.marketplace import Training as OnChain
 from commons.crypto.packing import FRACTION_BITS
-from commons.crypto.paillier import InvalidOpening, PublicKey, UniformRandomisers
+from commons.crypto.paillier import PublicKey, UniformRandomisers
+from commons.crypto.proofs import KeyProof, verify_key
 from commons.database import now
 from commons.errors import Conflict, InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.learning.local_steps import relative_weights
 from commons.protocol.evaluation import Diverged
 from commons.protocol.messages import Delivery, Notice, TrainingRequest
 from commons.protocol.outcome import Outcome, averaged_model
-from federated_aggregator.course import Course, Meter, TooFewAnswered
+from commons.protocol.signed import Signed, proof_context
+from commons.protocol.transcript import Header
+from federated_aggregator.course import Course, Deviated, Meter, Party, TooFewAnswered
 from federated_aggregator.evaluations import Evaluations
 from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.recorder import Recorder
 from federated_aggregator.rounds import Sum
 from federated_aggregator.storage import Status, Storage, Training
 from federated_aggregator.training import Training as TrainingRun
+from federated_aggregator.transcripts import Transcripts
 
 OVER = {
     ChainStatus.CANCELLED: (Status.CANCELLED, "joining ended without enough data owners"),
@@ -36,13 +40,11 @@ OVER = {
     ChainStatus.EXPIRED: (Status.FAILED, "the training's deadline passed"),
 }
 
-FATAL = (TooFewAnswered, Diverged, InvalidOpening, VerificationFailed, PeerRefused, InvalidInput)
+FATAL = (TooFewAnswered, Diverged, VerificationFailed, PeerRefused, InvalidInput)
 """What ends a training: trying again would not help."""
 
-PUBLIC = (TooFewAnswered, Diverged, InvalidOpening)
+PUBLIC = (TooFewAnswered, Diverged, Deviated)
 """Of these the text goes on chain; others may quote a peer's URL or words, and stay between the parties."""
-
-NO_TRANSCRIPT = bytes(32)
 
 log = structlog.get_logger()
 
@@ -54,6 +56,8 @@ class Orchestration:
     ----------
     storage : Storage
         The aggregator's tables.
+    transcripts : Transcripts
+        What was said in trainings.
     run : TrainingRun
         Trains.
     recorder : Recorder
@@ -69,6 +73,7 @@ class Orchestration:
     def __init__(
         self,
         storage: Storage,
+        transcripts: Transcripts,
         run: TrainingRun,
         recorder: Recorder,
         evaluations: Evaluations,
@@ -77,6 +82,7 @@ class Orchestration:
         chain: Connection,
     ) -> None:
         self._storage = storage
+        self._transcripts = transcripts
         self._run = run
         self._recorder = recorder
         self._evaluations = evaluations
@@ -93,13 +99,18 @@ class Orchestration:
         elif role != Role.FEDERATED_AGGREGATOR:
             raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
 
-    def take_order(self, request: TrainingRequest) -> None:
-        """Take note of a paid order, after checking it against the chain.
+    def take_order(self, signed: Signed, request: TrainingRequest) -> None:
+        """Take note of a paid order, after checking it against the chain and the proof of its key.
+
+        Parameters
+        ----------
+        signed, request
+            The buyer's request, as it signed it, and decoded.
 
         Raises
         ------
         VerificationFailed
-            The chain has no such order, or another one, or one for another aggregator.
+            The chain has no such order, or another one, or one for another aggregator; or the key is not a sound one.
         """
         market = self._chain.marketplace()
         on_chain = market.training(request.training)
@@ -115,9 +126,10 @@ class Orchestration:
         )
         if found != claimed:
             raise VerificationFailed(f"the order claims {claimed}, the chain says {found}")
-        key_bits = request.order.hyper_parameters.key_bits
-        PublicKey.from_modulus(int(request.order.modulus, 16), key_bits)
-        self._storage.add(Training(id=request.training, status=Status.INITIATED, request=request.pack()))
+        bits = request.order.hyper_parameters.key_bits
+        context = proof_context(self._chain.signer().domain, request.training, "key", 0, request.buyer)
+        verify_key(int(request.order.modulus, 16), KeyProof.from_bytes(request.key_proof, bits), context, bits)
+        self._storage.add(Training(id=request.training, status=Status.INITIATED, request=signed.pack()))
 
     def unfinished(self) -> list[uuid.UUID]:
         """Return the trainings that may have something to do."""
@@ -158,9 +170,9 @@ class Orchestration:
 
     def _offer(self, training_id: uuid.UUID) -> None:
         told = self._storage.offered(training_id)
-        request = self._storage.training(training_id).parsed_request
-        urls = {owner.address: owner.url for owner in self._storage.data_owners() if owner.address not in told}
-        for address in self._owners.offer(urls, request):
+        request = self._storage.training(training_id).signed_request
+        untold = [party for party in self._registered().values() if party.address not in told]
+        for address in self._owners.offer(untold, request, training_id):
             self._storage.add_offer(training_id, address)
 
     def _close(self, market: Marketplace, on_chain: OnChain) -> None:
@@ -176,6 +188,7 @@ class Orchestration:
             self._storage.add_phases(on_chain.id, {"joining": (joining, 0)})
         self._storage.move(on_chain.id, Status.IN_PROGRESS)
         course = self._course(on_chain)
+        self._begin(course, on_chain)
         self._recorder.announce(course)
         try:
             outcome = self._storage.training(on_chain.id).outcome
@@ -183,6 +196,7 @@ class Orchestration:
                 outcome = self._conclude(course, *self._run.run(course))
             with course.meter.phase("settlement"):
                 self._recorder.record(course)
+                self._recorder.settled(course)
                 market.report_result(on_chain.id, _result(outcome))
             self._storage.add_phases(on_chain.id, course.meter.take())
         except FATAL as error:
@@ -197,23 +211,38 @@ class Orchestration:
         request = self._storage.training(on_chain.id).parsed_request
         order = request.order
         key = PublicKey.from_modulus(int(order.modulus, 16), order.hyper_parameters.key_bits)
-        urls = {owner.address: owner.url for owner in self._storage.data_owners()}
+        parties = self._registered()
         trainers = on_chain.owners[: on_chain.trainer_count]
         validators = on_chain.owners[on_chain.trainer_count :]
         return Course(
             id=on_chain.id,
             order=order,
             key=key,
+            domain=self._chain.signer().domain,
             randomisers=UniformRandomisers(key),
-            buyer_url=request.buyer_url,
-            trainer_urls={i: urls[owner.address] for i, owner in enumerate(trainers) if owner.address in urls},
+            buyer=Party(request.buyer_url, on_chain.buyer),
+            trainers={i: parties[owner.address] for i, owner in enumerate(trainers) if owner.address in parties},
             weights=relative_weights([owner.rows for owner in trainers], order.hyper_parameters.weighting),
-            validator_urls={i: urls[owner.address] for i, owner in enumerate(validators) if owner.address in urls},
+            validators={i: parties[owner.address] for i, owner in enumerate(validators) if owner.address in parties},
+            validator_addresses=on_chain.validators,
             validator_rows=[owner.rows for owner in validators],
         )
 
+    def _begin(self, course: Course, on_chain: OnChain) -> None:
+        header = Header(
+            request=self._storage.training(course.id).signed_request,
+            aggregator=self._chain.address,
+            trainers=on_chain.trainers,
+            validators=on_chain.validators,
+            rows=tuple(owner.rows for owner in on_chain.owners),
+        )
+        self._transcripts.keep(course.id, "header", 0, header)
+
+    def _registered(self) -> dict[str, Party]:
+        return {owner.address: Party(owner.url, owner.address) for owner in self._storage.data_owners()}
+
     def _conclude(self, course: Course, outcome: Outcome, trained: Sum) -> dict[str, Any]:
-        contributors, models = self._run.local_models(course)
+        contributors, models = self._run.local_models(course, trained)
         if outcome.model == "trained":
             place, factor, ciphertexts = 0, sum(course.weights[i] for i in trained.trainers), trained.ciphertexts
         else:
@@ -230,6 +259,7 @@ class Orchestration:
             "contributions": [str(value) for value in outcome.contributions],
             "trainers_answered": outcome.trainers_answered,
             "validators_answered": outcome.validators_answered,
+            "transcript_root": self._transcripts.root(course.id).hex(),
             "model_hash": hashlib.sha256(course.key.encode(ciphertexts)).hexdigest(),
         }
         self._storage.move(course.id, outcome=document)
@@ -241,16 +271,19 @@ class Orchestration:
             return
         outcome = training.outcome
         request = training.parsed_request
-        quotients = self._evaluations.delivery(
+        quotients, salt = self._evaluations.delivery(
             training_id, outcome["iterations"], outcome["place"], request.order.length, int(outcome["divisor"])
         )
         delivery = Delivery(
-            training=training_id, model=outcome["model"], quotients=tuple(f"{value:x}" for value in quotients)
+            training=training_id,
+            model=outcome["model"],
+            quotients=tuple(f"{value:x}" for value in quotients),
+            salt=salt,
         )
         meter = Meter()
         try:
             with meter.phase("settlement") as count:
-                self._buyer.deliver(request.buyer_url, delivery, count)
+                self._buyer.deliver(Party(request.buyer_url, request.buyer), delivery, count)
         except (PeerUnavailable, PeerRefused, VerificationFailed) as error:  # the owners need not wait for the buyer
             log.warning("model not delivered yet", training=str(training_id), error=str(error))
             return
@@ -258,11 +291,12 @@ class Orchestration:
         self._storage.move(training_id, delivered=True)
 
     def _tell(self, on_chain: OnChain, reason: str | None) -> None:
-        self._buyer.tell(self._storage.training(on_chain.id).parsed_request.buyer_url, on_chain.id)
-        urls = {owner.address: owner.url for owner in self._storage.data_owners()}
+        request = self._storage.training(on_chain.id).parsed_request
+        self._buyer.tell(Party(request.buyer_url, request.buyer), on_chain.id)
+        parties = self._registered()
         for owner in on_chain.owners:
-            if owner.address in urls:
-                self._owners.tell(urls[owner.address], Notice(training=on_chain.id, reason=reason))
+            if owner.address in parties:
+                self._owners.tell(parties[owner.address], Notice(training=on_chain.id, reason=reason))
 
     def _withdraw(self, market: Marketplace) -> None:
         if market.credit(self._chain.address) > 0:
@@ -278,6 +312,6 @@ def _result(outcome: Mapping[str, Any]) -> Result:
         contributions=tuple(int(value) for value in outcome["contributions"]),
         trainers_answered=tuple(outcome["trainers_answered"]),
         validators_answered=tuple(outcome["validators_answered"]),
-        transcript_root=NO_TRANSCRIPT,
+        transcript_root=bytes.fromhex(outcome["transcript_root"]),
         model_hash=bytes.fromhex(outcome["model_hash"]),
     )

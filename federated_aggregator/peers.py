@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 from gmpy2 import mpz
 
 from commons.errors import InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
-from commons.http.peer import Counter, Patience, Peers
+from commons.http.peer import Answered, Counter, Patience, Peers
 from commons.protocol.messages import (
     Acknowledgement,
+    Cosignature,
     Delivery,
-    LocalModelQuestion,
     Message,
     Metric,
     Notice,
     Openings,
-    RoundQuestion,
-    ScoreQuestion,
-    TrainingRequest,
+    Products,
+    TotalStatement,
     Vector,
 )
+from commons.protocol.signed import Domain, Signed
+from federated_aggregator.course import Party
 
 BRIEF = Patience(answer_s=10, total_s=0)
 OFFER = Patience(answer_s=3, total_s=0)  # is made again and again, while joining waits for it
@@ -33,8 +35,10 @@ DELIVERY = Patience(answer_s=300, total_s=0)  # whoever delivers has others to t
 LOST_PART = 10
 """An owner that was lost is waited for this much shorter, so that one that hangs does not stop every round."""
 
-Asking = Callable[[str, Patience], list[mpz]]
-"""Asks the owner at a base URL for a vector."""
+Said = TypeVar("Said", bound=Message)
+
+Asking = Callable[[Party, Patience], Answered[Said]]
+"""Asks an owner, and returns its answer once it is verified."""
 
 Decoding = Callable[[bytes], list[mpz]]
 """Decodes a vector and checks its length and its ciphertexts."""
@@ -59,78 +63,95 @@ class Owners:
         self._patience_lost = Patience(answer_s=timeout_s / LOST_PART, total_s=0)
         self._executor = ThreadPoolExecutor(64, thread_name_prefix="owner")
 
-    def ask(self, urls: Mapping[int, str], call: Asking, lost: set[str]) -> dict[int, list[mpz]]:
+    def ask(self, parties: Mapping[int, Party], call: Asking[Said], lost: set[str]) -> dict[int, Answered[Said]]:
         """Ask several owners the same, and return who answered what.
 
         Parameters
         ----------
-        urls : mapping
-            Base URL of every owner, by its place.
+        parties : mapping
+            Every owner, by its place.
         call : callable
-            Asks the owner at a base URL, with that patience.
+            Asks an owner, with that patience.
         lost : set of str
-            URLs of those that did not answer the last time: they get one try. Updated.
+            Addresses of those that did not answer the last time: they get one try. Updated.
 
         Returns
         -------
         dict
-            Answers by place. Who does not answer, or refuses, or answers nonsense, is left out.
+            Answers by place. Who does not answer, or refuses, or answers nonsense, or what it did not sign, is left
+            out.
         """
 
-        def one(url: str) -> list[mpz] | None:
+        def one(party: Party) -> Answered[Said] | None:
             try:
-                answer = call(url, self._patience_lost if url in lost else self._patience)
+                answer = call(party, self._patience_lost if party.address in lost else self._patience)
             except (PeerUnavailable, PeerRefused, VerificationFailed, InvalidInput) as error:
-                log.warning("owner left out", owner=url, error=str(error))
-                lost.add(url)
+                log.warning("owner left out", owner=party.address, error=f"{type(error).__name__}: {error}")
+                lost.add(party.address)
                 return None
-            lost.discard(url)
+            lost.discard(party.address)
             return answer
 
-        futures = {place: self._executor.submit(one, url) for place, url in urls.items()}
+        futures = {place: self._executor.submit(one, party) for place, party in parties.items()}
         answers = {place: future.result() for place, future in futures.items()}
         return {place: answer for place, answer in answers.items() if answer is not None}
 
-    def update(self, question: RoundQuestion, vector: Decoding, count: Counter) -> Asking:
+    def update(self, training: uuid.UUID, question: Signed, vector: Decoding, count: Counter) -> Asking[Vector]:
         """Return the call that asks for a round's encrypted update."""
-        return self._vector("PUT", f"/trainings/{question.training}", question, vector, count)
+        return self._vector("PUT", f"/trainings/{training}", question, vector, count)
 
-    def local_model(self, question: LocalModelQuestion, vector: Decoding, count: Counter) -> Asking:
+    def local_model(self, training: uuid.UUID, question: Signed, vector: Decoding, count: Counter) -> Asking[Vector]:
         """Return the call that asks for an encrypted local model."""
-        return self._vector("POST", f"/trainings/{question.training}", question, vector, count)
+        return self._vector("POST", f"/trainings/{training}", question, vector, count)
 
-    def score(self, question: ScoreQuestion, vector: Decoding, count: Counter) -> Asking:
+    def score(self, training: uuid.UUID, question: Signed, vector: Decoding, count: Counter) -> Asking[Vector]:
         """Return the call that asks for encrypted scores."""
-        return self._vector("POST", f"/trainings/{question.training}/metrics", question, vector, count)
+        return self._vector("POST", f"/trainings/{training}/metrics", question, vector, count)
 
-    def offer(self, urls: Mapping[str, str], request: TrainingRequest) -> list[str]:
-        """Ask several owners to take part, once, and return which of these (by whatever names) took note."""
+    def cosign(
+        self, training: uuid.UUID, question: Signed, statement: TotalStatement, domain: Domain, count: Counter
+    ) -> Asking[Cosignature]:
+        """Return the call that asks for a validator's signature of a statement."""
+        content = statement.pack()
 
-        def one(url: str) -> bool:
+        def call(party: Party, patience: Patience) -> Answered[Cosignature]:
+            url = f"{party.url}/trainings/{training}/cosign"
+            answer = self._peers.ask("POST", url, question, Cosignature, party.address, patience, count)
+            signed = Signed(content=content, signature=answer.content.signature)
+            signed.verified(TotalStatement, domain, party.address)
+            return answer
+
+        return call
+
+    def offer(self, parties: Sequence[Party], request: Signed, training: uuid.UUID) -> list[str]:
+        """Ask several owners to take part, once, and return the addresses of those who took note."""
+
+        def one(party: Party) -> bool:
             try:
-                self._peers.call("POST", f"{url}/trainings", request, Acknowledgement, OFFER)
+                url = f"{party.url}/trainings"
+                self._peers.ask("POST", url, request, Acknowledgement, party.address, OFFER)
             except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
-                log.warning("owner not asked", owner=url, training=str(request.training), error=str(error))
+                log.warning("owner not asked", owner=party.address, training=str(training), error=str(error))
                 return False
             return True
 
-        return [name for name, told in zip(urls, self._executor.map(one, urls.values()), strict=True) if told]
+        told = self._executor.map(one, parties)
+        return [party.address for party, took_note in zip(parties, told, strict=True) if took_note]
 
-    def tell(self, url: str, content: Notice | Metric, count: Counter | None = None) -> None:
+    def tell(self, party: Party, content: Notice | Metric, count: Counter | None = None) -> None:
         """Tell an owner that something changed, or an MSE. It may miss it: the chain has both."""
         method, path = ("PATCH", "") if isinstance(content, Notice) else ("PUT", "/metrics")
+        url = f"{party.url}/trainings/{content.training}{path}"
         try:
-            self._peers.call(
-                method, f"{url}/trainings/{content.training}{path}", content, Acknowledgement, BRIEF, count
-            )
+            self._peers.ask(method, url, self._peers.sign(content), Acknowledgement, party.address, BRIEF, count)
         except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
-            log.warning("owner not told", owner=url, error=str(error))
+            log.warning("owner not told", owner=party.address, error=str(error))
 
-    def _vector(self, method: str, path: str, question: Message, vector: Decoding, count: Counter) -> Asking:
-        content = question.pack()  # once, for all of them
-
-        def call(url: str, patience: Patience) -> list[mpz]:
-            return vector(self._peers.call(method, url + path, content, Vector, patience, count).ciphertexts)
+    def _vector(self, method: str, path: str, question: Signed, vector: Decoding, count: Counter) -> Asking[Vector]:
+        def call(party: Party, patience: Patience) -> Answered[Vector]:
+            answer = self._peers.ask(method, party.url + path, question, Vector, party.address, patience, count)
+            vector(answer.content.ciphertexts)
+            return answer
 
         return call
 
@@ -147,26 +168,31 @@ class Buyer:
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
 
-    def refresh(self, url: str, training: uuid.UUID, question: bytes, count: Counter) -> bytes:
+    def refresh(self, buyer: Party, training: uuid.UUID, question: Signed, count: Counter) -> Answered[Vector]:
         """Have a masked round divided: the ciphertexts of the quotients."""
-        return self._peers.call("PATCH", f"{url}/models/{training}", question, Vector, BUYER, count).ciphertexts
+        url = f"{buyer.url}/models/{training}"
+        return self._peers.ask("PATCH", url, question, Vector, buyer.address, BUYER, count)
 
-    def multiply(self, url: str, training: uuid.UUID, question: bytes, count: Counter) -> bytes:
-        """Have masked models multiplied with themselves: the ciphertexts of the products."""
-        return self._peers.call("POST", f"{url}/models/{training}/mse", question, Vector, BUYER, count).ciphertexts
+    def multiply(self, buyer: Party, training: uuid.UUID, question: Signed, count: Counter) -> Answered[Products]:
+        """Have masked models multiplied with themselves: the ciphertexts of the products, and the proof."""
+        url = f"{buyer.url}/models/{training}/mse"
+        return self._peers.ask("POST", url, question, Products, buyer.address, BUYER, count)
 
-    def open(self, url: str, training: uuid.UUID, question: bytes, count: Counter) -> Openings:
+    def open(self, buyer: Party, training: uuid.UUID, question: Signed, count: Counter) -> Answered[Openings]:
         """Have totals opened."""
-        return self._peers.call("PATCH", f"{url}/models/{training}/mse", question, Openings, BUYER, count)
+        url = f"{buyer.url}/models/{training}/mse"
+        return self._peers.ask("PATCH", url, question, Openings, buyer.address, BUYER, count)
 
-    def deliver(self, url: str, delivery: Delivery, count: Counter) -> None:
+    def deliver(self, buyer: Party, delivery: Delivery, count: Counter) -> None:
         """Deliver what unmasks the model."""
-        self._peers.call("PUT", f"{url}/models/{delivery.training}", delivery, Acknowledgement, DELIVERY, count)
+        url = f"{buyer.url}/models/{delivery.training}"
+        self._peers.ask("PUT", url, self._peers.sign(delivery), Acknowledgement, buyer.address, DELIVERY, count)
 
-    def tell(self, url: str, training: uuid.UUID, count: Counter | None = None) -> None:
+    def tell(self, buyer: Party, training: uuid.UUID, count: Counter | None = None) -> None:
         """Tell the buyer that something changed on chain."""
+        url = f"{buyer.url}/models/{training}/notice"
         try:
-            notice = Notice(training=training)
-            self._peers.call("POST", f"{url}/models/{training}/notice", notice, Acknowledgement, BRIEF, count)
+            notice = self._peers.sign(Notice(training=training))
+            self._peers.ask("POST", url, notice, Acknowledgement, buyer.address, BRIEF, count)
         except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
-            log.warning("buyer not told", buyer=url, error=str(error))
+            log.warning("buyer not told", buyer=buyer.address, error=str(error))

@@ -10,8 +10,9 @@ import structlog
 
 from commons.chain.connection import Connection
 from commons.errors import DeltaMLError
-from commons.protocol.messages import Metric, Notice
+from commons.protocol.messages import EvaluationKind, Notice
 from federated_aggregator.course import Course
+from federated_aggregator.evaluations import Evaluations
 from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.storage import Storage
 
@@ -25,14 +26,19 @@ class Recorder:
     ----------
     storage : Storage
         Has the metrics.
+    evaluations : Evaluations
+        Has their evidence.
     chain : Connection
         The way to the contract.
     owners, buyer
         Calls to the others.
     """
 
-    def __init__(self, storage: Storage, chain: Connection, owners: Owners, buyer: Buyer) -> None:
+    def __init__(
+        self, storage: Storage, evaluations: Evaluations, chain: Connection, owners: Owners, buyer: Buyer
+    ) -> None:
         self._storage = storage
+        self._evaluations = evaluations
         self._chain = chain
         self._owners = owners
         self._buyer = buyer
@@ -61,17 +67,30 @@ class Recorder:
             for metric in self._storage.metrics(course.id):
                 if metric.iteration >= saved:
                     market.save_mse(course.id, metric.iteration, metric.mse)
-                    content = Metric(training=course.id, iteration=metric.iteration, mse=str(metric.mse))
-                    with course.meter.phase("evaluation") as count:
-                        for url in self._urls(course):
-                            if url not in course.lost:  # the chain tells it
-                                self._owners.tell(url, content, count)
+                    self._tell(course, self._kind(course, metric.iteration), metric.iteration)
+
+    def settled(self, course: Course) -> None:
+        """Tell the owners what only the settlement measured: the zero model again, if a validator was lost."""
+        if self._evaluations.is_opened(course.id, "zero", 1):
+            self._tell(course, "zero", 1)
+
+    def _kind(self, course: Course, iteration: int) -> EvaluationKind:
+        if iteration == 0:
+            return "zero"
+        return "settlement" if self._evaluations.is_opened(course.id, "settlement", iteration) else "iteration"
+
+    def _tell(self, course: Course, kind: EvaluationKind, round_: int) -> None:
+        with course.meter.phase("evaluation") as count:
+            metric = self._evaluations.metric(course, kind, round_)
+            for owner in course.owners:
+                if owner.address not in course.lost:  # the chain tells it
+                    self._owners.tell(owner, metric, count)
 
     def _tell_start(self, course: Course) -> None:
         with course.meter.phase("evaluation") as count:
-            self._buyer.tell(course.buyer_url, course.id, count)
-            for url in self._urls(course):
-                self._owners.tell(url, Notice(training=course.id), count)
+            self._buyer.tell(course.buyer, course.id, count)
+            for owner in course.owners:
+                self._owners.tell(owner, Notice(training=course.id), count)
 
     def _soon(self, task: Callable[[], None]) -> None:
         def run() -> None:
@@ -81,7 +100,3 @@ class Recorder:
                 log.warning("not recorded yet", error=str(error))
 
         self._executor.submit(run)
-
-    @staticmethod
-    def _urls(course: Course) -> list[str]:
-        return [*course.trainer_urls.values(), *course.validator_urls.values()]

@@ -8,13 +8,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, MetaData, select, update
+from sqlalchemy import BigInteger, ForeignKey, MetaData, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
 from commons.lifecycle import find, move
 from commons.protocol.messages import TrainingRequest
+from commons.protocol.signed import Signed
 
 
 class Status(StrEnum):
@@ -65,8 +66,8 @@ class Offer(Base):
 class Training(Base):
     """A training and how far it has come.
 
-    ``iteration`` rounds are complete; ``model`` is the encrypted model after them. ``validators`` are the places of
-    the validators that have answered so far, None before the first evaluation.
+    ``request`` is the buyer's, as it signed it. ``validators`` are the places of the validators that have answered so
+    far, None before the first evaluation. The rounds are in the transcript.
     """
 
     __tablename__ = "trainings"
@@ -74,8 +75,6 @@ class Training(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     status: Mapped[str]
     request: Mapped[bytes]
-    iteration: Mapped[int] = mapped_column(default=0)
-    model: Mapped[bytes] = mapped_column(default=b"")
     validators: Mapped[list[Any] | None] = mapped_column(default=None)
     outcome: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     delivered: Mapped[bool] = mapped_column(default=False)
@@ -84,9 +83,14 @@ class Training(Base):
     updated: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
     @property
+    def signed_request(self) -> Signed:
+        """The buyer's request, as it signed it."""
+        return Signed.unpack(self.request)
+
+    @property
     def parsed_request(self) -> TrainingRequest:
         """The buyer's request, decoded."""
-        return TrainingRequest.unpack(self.request)
+        return TrainingRequest.unpack(self.signed_request.content)
 
 
 class Metric(Base):
@@ -169,12 +173,6 @@ class Storage:
             for name, value in values.items():
                 setattr(training, name, value)
         return training
-
-    def complete_round(self, training_id: uuid.UUID, iteration: int, model: bytes) -> None:
-        """Save the model after a round."""
-        values = update(Training).where(Training.id == training_id).values(iteration=iteration, model=model)
-        with self._database.writer.begin() as connection:
-            connection.execute(values)
 
     def add_phases(self, training_id: uuid.UUID, spent: Mapping[str, tuple[float, int]]) -> None:
         """Add the seconds and bytes that phases have taken."""

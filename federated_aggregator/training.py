@@ -20,9 +20,6 @@ from federated_aggregator.storage import Storage
 
 Reporter = Callable[[Course], None]
 
-CHECKPOINT_ROUNDS = 5
-"""How often the model is saved. After a crash the rounds since are repeated, with the answers that were given."""
-
 
 class Training:
     """Runs one training after the other's chain state says that it has started.
@@ -55,42 +52,38 @@ class Training:
 
         Raises
         ------
-        TooFewAnswered, Diverged, InvalidOpening, PeerRefused, VerificationFailed
+        TooFewAnswered, Diverged, Deviated, PeerRefused, VerificationFailed
             The training cannot go on.
         PeerUnavailable
             It can, later.
         """
         self._start(course)
         hyper = course.order.hyper_parameters
-        state = self._storage.training(course.id)
-        iteration, model = state.iteration, state.model
-        self._catch_up(course, iteration)
+        total = self._rounds.last(course)
+        if total is None:
+            total = self._rounds.collect(course, None)
+        else:
+            self._catch_up(course, total.round)
         # An evaluation runs beside the next rounds, which need not wait for it unless the order has a tolerance.
         with ThreadPoolExecutor(1, thread_name_prefix="evaluation") as beside:
             evaluation: Future[None] | None = None
-            while True:
-                total = self._rounds.collect(course, iteration, model)
-                iteration += 1
-                if iteration == hyper.iterations:
-                    break
+            while (iteration := total.round + 1) < hyper.iterations:
                 if iteration % hyper.evaluation_interval == 0:
                     if evaluation is not None:
                         evaluation.result()  # one at a time; and what ended it ends the training
-                    evaluation = beside.submit(self._evaluate, course, iteration)
+                    evaluation = beside.submit(self._evaluate, course, total)
                     if hyper.tolerance and self._converged(course, iteration, evaluation):
                         break
-                model = self._rounds.refresh(course, iteration - 1, total)
-                if iteration % CHECKPOINT_ROUNDS == 0:
-                    self._storage.complete_round(course.id, iteration, model)
+                total = self._rounds.collect(course, total)
             if evaluation is not None:
                 evaluation.result()
-        outcome = self._settle(course, iteration, total)
+        outcome = self._settle(course, total)
         self._storage.add_phases(course.id, course.meter.take())
         return outcome, total
 
-    def local_models(self, course: Course) -> tuple[tuple[int, ...], list[list[mpz]]]:
-        """Return who sent a local model, and those models, encrypted."""
-        return self._rounds.local_models(course)
+    def local_models(self, course: Course, last: Sum) -> tuple[tuple[int, ...], list[list[mpz]]]:
+        """Return who sent a local model after the last round, and those models, encrypted."""
+        return self._rounds.local_models(course, last)
 
     def _start(self, course: Course) -> None:
         if self._storage.training(course.id).validators is None:
@@ -99,21 +92,22 @@ class Training:
             self._record(course, 0, mse)  # before what says that this is done
             self._storage.move(course.id, validators=list(validators))
 
-    def _catch_up(self, course: Course, iteration: int) -> None:
+    def _catch_up(self, course: Course, rounds: int) -> None:
         """Do the evaluations that were interrupted beside rounds that were not."""
         done = {metric.iteration for metric in self._storage.metrics(course.id)}
         interval = course.order.hyper_parameters.evaluation_interval
-        for evaluated in range(interval, iteration + 1, interval):
+        for evaluated in range(interval, rounds + 1, interval):
             if evaluated not in done:
-                self._evaluate(course, evaluated)
+                self._evaluate(course, self._rounds.collected(course, evaluated - 1))
 
-    def _evaluate(self, course: Course, iteration: int) -> None:
-        total = self._rounds.collect(course, iteration - 1, b"")  # saved before
+    def _evaluate(self, course: Course, total: Sum) -> None:
+        iteration = total.round + 1
         mses, _ = self._score(course, "iteration", iteration, [total.ciphertexts], total.trainers, ())
         self._record(course, iteration, mses[0])
 
-    def _settle(self, course: Course, iteration: int, total: Sum) -> Outcome:
-        contributors, models = self._rounds.local_models(course)
+    def _settle(self, course: Course, total: Sum) -> Outcome:
+        iteration = total.round + 1
+        contributors, models = self._rounds.local_models(course, total)
         with course.meter.phase("contributions"):
             weights = [course.weights[place] for place in contributors]
             vectors = settlement_vectors(total.ciphertexts, models, weights, course.key)
@@ -122,13 +116,12 @@ class Training:
         zero, scored = self._evaluations.zero(course, 0, validators, all_of_them=False)
         if scored != validators:  # one was lost on the way: the zero model once more, by those who remain
             zero, _ = self._evaluations.zero(course, 1, validators, all_of_them=True)
-        rounds = [self._rounds.collect(course, round_, b"").trainers for round_ in range(iteration)]
         return settle(
             course.id,
             zero,
             measured,
             course.weights,
-            rounds,
+            [self._rounds.trainers(course, round_) for round_ in range(iteration)],
             contributors,
             len(course.validator_rows),
             validators,

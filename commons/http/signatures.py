@@ -76,10 +76,8 @@ class Signatures:
             As :meth:`read`.
         """
         question = self.read(model)
-        if question.content.training != training_id:
-            raise InvalidInput(f"the path names {training_id}, the body {question.content.training}", "training")
-        if question.sender.lower() != sender.lower():
-            raise NotAuthorised(f"signed by {question.sender}: this {model.__name__} is for {sender} to send")
+        require_about(question.content, training_id)
+        require_sender(question, sender)
         return question
 
     def sign(self, content: Message, question: Signed) -> Signed:
@@ -89,6 +87,19 @@ class Signatures:
     def acknowledge(self, question: Question[Content]) -> Response:
         """Answer that the message was taken note of."""
         return answer(self.sign(Acknowledgement(), question.signed))
+
+
+def require_about(content: TrainingMessage, training_id: uuid.UUID) -> None:
+    """Raise InvalidInput unless a message is about the training that the path names."""
+    if content.training != training_id:
+        raise InvalidInput(f"the path names {training_id}, the body {content.training}", "training")
+
+
+def require_sender(question: Question[Content], sender: str) -> None:
+    """Raise NotAuthorised unless `sender` signed a message."""
+    if question.sender.lower() != sender.lower():
+        kind = type(question.content).__name__
+        raise NotAuthorised(f"signed by {question.sender}: this {kind} is for {sender} to send")
 
 
 def answer(signed: Signed) -> Response:

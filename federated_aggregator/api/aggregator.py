@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from eth_utils.address import to_checksum_address
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
@@ -10,11 +9,12 @@ from commons.chain.connection import Connection
 from commons.chain.marketplace import Role
 from commons.errors import Conflict
 from commons.http import bodies
-from commons.protocol.messages import Acknowledgement, AggregatorDescription, OwnerRegistration
+from commons.http.signatures import Signatures, require_sender
+from commons.protocol.messages import AggregatorDescription, OwnerRegistration
 from federated_aggregator.storage import Storage
 
 
-def blueprint(storage: Storage, chain: Connection) -> Blueprint:
+def blueprint(storage: Storage, chain: Connection, signatures: Signatures) -> Blueprint:
     """Make the routes."""
     routes = Blueprint("aggregator", __name__)
 
@@ -29,9 +29,10 @@ def blueprint(storage: Storage, chain: Connection) -> Blueprint:
 
     @routes.post("/dataowner")
     def register() -> ResponseReturnValue:
-        content = bodies.read(OwnerRegistration)
-        storage.register(to_checksum_address(content.address), content.url)
-        return bodies.message(Acknowledgement())
+        question = signatures.read(OwnerRegistration)
+        require_sender(question, question.content.address)
+        storage.register(question.sender, question.content.url)
+        return signatures.acknowledge(question)
 
     @routes.get("/dataowner")
     def list_owners() -> ResponseReturnValue:

@@ -10,40 +10,53 @@ from flask import Blueprint, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from commons.chain.connection import Connection
-from commons.http import bodies
+from commons.http.signatures import Signatures, require_about, require_sender
 from commons.learning.contributions import UNIT, shares
-from commons.protocol.messages import Acceptance, Acknowledgement, TrainingRequest
+from commons.protocol.messages import Acceptance, TrainingRequest
 from federated_aggregator.orchestration import Orchestration
 from federated_aggregator.storage import Storage, Training
+from federated_aggregator.transcripts import Transcripts
 
 PHASES = ("joining", "rounds", "evaluation", "contributions", "settlement")
 
 
 def blueprint(
-    storage: Storage, orchestration: Orchestration, chain: Connection, nudge: Callable[[uuid.UUID], None]
+    storage: Storage,
+    transcripts: Transcripts,
+    orchestration: Orchestration,
+    chain: Connection,
+    signatures: Signatures,
+    nudge: Callable[[uuid.UUID], None],
 ) -> Blueprint:
     """Make the routes."""
     routes = Blueprint("models", __name__)
 
+    def summary(training: Training) -> dict[str, Any]:
+        last = transcripts.last(training.id, "round")
+        return _summary(training, 0 if last is None else last + 1)
+
     @routes.post("/model")
     def take_order() -> ResponseReturnValue:
-        content = bodies.read(TrainingRequest)
-        orchestration.take_order(content)
-        storage.add_phases(content.training, {"joining": (0.0, len(request.get_data()))})
-        nudge(content.training)
-        return bodies.message(Acknowledgement())
+        question = signatures.read(TrainingRequest)
+        require_sender(question, question.content.buyer)
+        orchestration.take_order(question.signed, question.content)
+        storage.add_phases(question.content.training, {"joining": (0.0, len(request.get_data()))})
+        nudge(question.content.training)
+        return signatures.acknowledge(question)
 
     @routes.post("/model/<uuid:training_id>/accept")
     def accepted(training_id: uuid.UUID) -> ResponseReturnValue:
-        content = bodies.read_about(Acceptance, training_id)
+        question = signatures.read(Acceptance)
+        require_sender(question, question.content.address)
+        require_about(question.content, training_id)
         storage.training(training_id)
         storage.add_phases(training_id, {"joining": (0.0, len(request.get_data()))})
-        nudge(content.training)
-        return bodies.message(Acknowledgement())
+        nudge(training_id)
+        return signatures.acknowledge(question)
 
     @routes.get("/model")
     def list_all() -> ResponseReturnValue:
-        return jsonify({"models": [_summary(training) for training in storage.trainings()]})
+        return jsonify({"models": [summary(training) for training in storage.trainings()]})
 
     @routes.get("/model/<uuid:training_id>")
     def show(training_id: uuid.UUID) -> ResponseReturnValue:
@@ -52,7 +65,7 @@ def blueprint(
         phases = {phase.name: phase for phase in storage.phases(training_id)}
         return jsonify(
             {
-                **_summary(training),
+                **summary(training),
                 "roles": {"trainers": on_chain.trainers, "validators": on_chain.validators},
                 "phases": [
                     {"name": name, "seconds": phases[name].seconds, "bytes": phases[name].bytes}
@@ -90,13 +103,13 @@ def blueprint(
     return routes
 
 
-def _summary(training: Training) -> dict[str, Any]:
+def _summary(training: Training, rounds: int) -> dict[str, Any]:
     order = training.parsed_request.order
     return {
         "id": str(training.id),
         "status": training.status,
         "type": order.model_type,
-        "iteration": (training.outcome or {}).get("iterations", training.iteration),
+        "iteration": rounds,
         "iterations": order.hyper_parameters.iterations,
         "creation_date": training.created.isoformat(),
         "updated_date": training.updated.isoformat(),
