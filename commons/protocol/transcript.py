@@ -12,16 +12,29 @@ length in four bytes, big-endian.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from pydantic import StrictInt, StrictStr
+from pydantic import StrictInt, StrictStr, ValidationError
 
 from commons.errors import InvalidInput
-from commons.protocol.messages import Address, Digest, EvaluationKind, Record, Reply, TrainingMessage
+from commons.protocol.messages import (
+    Address,
+    Digest,
+    EvaluationKind,
+    Record,
+    Reply,
+    TrainingMessage,
+    problems_of,
+)
 from commons.protocol.signed import Signed
 
 MAGIC = b"DeltaML transcript 2\n"
 LENGTH_BYTES = 4
+CHUNK_BYTES = 1 << 20
+"""Most that is read at a time, so that a length that is not true costs no memory."""
 BUYER = -1
 """Place of the buyer among those who reply."""
 
@@ -159,12 +172,23 @@ def position(kind: str, round_: int) -> tuple[int, int, int, int]:
             return (4, 0, 0, place)
 
 
-def merkle_root(leaves: Sequence[bytes]) -> bytes:
-    """Return the root over byte strings, of which there is at least one: the Merkle tree hash of RFC 6962, 2.1."""
-    if len(leaves) == 1:
-        return hashlib.sha256(b"\x00" + leaves[0]).digest()
-    half = 1 << (len(leaves) - 1).bit_length() - 1
-    return hashlib.sha256(b"\x01" + merkle_root(leaves[:half]) + merkle_root(leaves[half:])).digest()
+def merkle_root(leaves: Iterable[bytes]) -> bytes:
+    """Return the root over byte strings: the Merkle tree hash of RFC 6962, 2.1.
+
+    They are read once, one at a time: together they may be more than fits into memory.
+    """
+    return _node([_leaf(leaf) for leaf in leaves])
+
+
+def _leaf(data: bytes) -> bytes:
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def _node(hashes: Sequence[bytes]) -> bytes:
+    if len(hashes) < 2:
+        return hashes[0] if hashes else hashlib.sha256().digest()
+    half = 1 << (len(hashes) - 1).bit_length() - 1
+    return hashlib.sha256(b"\x01" + _node(hashes[:half]) + _node(hashes[half:])).digest()
 
 
 def write(entries: Iterable[Entry], root: Signed) -> Iterator[bytes]:
@@ -173,3 +197,167 @@ def write(entries: Iterable[Entry], root: Signed) -> Iterator[bytes]:
     for record in (*entries, root):
         data = record.pack()
         yield len(data).to_bytes(LENGTH_BYTES, "big") + data
+
+
+class Source(Protocol):
+    """Where a transcript is read from: a binary file, for instance."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most that many bytes; none at the end."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A transcript as it was read. Nothing that it says is checked, but that it is whole and in order.
+
+    Parameters
+    ----------
+    records : mapping
+        From kind and round to the record, in the order of :func:`position`.
+    root : Signed
+        The aggregator's :class:`TranscriptRoot`, which is over these records. Its signature is not checked.
+    """
+
+    records: Mapping[tuple[str, int], Record]
+    root: Signed
+
+    @property
+    def header(self) -> Header:
+        """What the training is."""
+        header = self.records["header", 0]
+        assert isinstance(header, Header)
+        return header
+
+
+def read(source: Source) -> Transcript:
+    """Read a transcript file.
+
+    Parameters
+    ----------
+    source : Source
+        Where the next byte is the file's first. It is read in small pieces, and to its end.
+
+    Raises
+    ------
+    InvalidTranscript
+        It is no transcript, or one of another version, or it is cut off, has an entry twice, too many, too few or in
+        another order, or is not what its aggregator signed. The text says at which entry.
+    """
+    _require_magic(source)
+    records: dict[tuple[str, int], Record] = {}
+    hashes: list[bytes] = []
+    before: tuple[tuple[int, ...], str] = ((-1,), "the beginning")
+    for index in itertools.count():
+        data = _piece(source, index)
+        entry = _decode(data, index)
+        if isinstance(entry, Signed):
+            if source.read(1):
+                raise InvalidTranscript(f"bytes follow its root, which is behind {index} entries")
+            _require_complete(records)
+            _require_root(entry, hashes)
+            return Transcript(records, entry)
+        title = f"{entry.kind} {entry.round}"
+        here = position(entry.kind, entry.round)
+        if (entry.kind, entry.round) in records:
+            raise InvalidTranscript(f"entry {index}: there is {title} twice")
+        if here <= before[0]:
+            raise InvalidTranscript(f"entry {index}: {title} stands behind {before[1]}, out of order")
+        before = here, title
+        records[entry.kind, entry.round] = _unpack(RECORDS[entry.kind], entry.content, f"entry {index}: {title}")
+        hashes.append(_leaf(data))
+    raise AssertionError("the loop has no end")
+
+
+def _require_magic(source: Source) -> None:
+    found = _take(source, len(MAGIC))
+    if found == MAGIC:
+        return
+    common = MAGIC.rstrip(b"0123456789\n")
+    if found.startswith(common):
+        version = found[len(common) :].rstrip().decode("ascii", "replace")
+        raise InvalidTranscript(f"it is a transcript of protocol version {version or '(cut off)'}: only 2 is read here")
+    raise InvalidTranscript("it is no DeltaML transcript: it does not begin as one")
+
+
+def _take(source: Source, count: int) -> bytes:
+    """Return that many bytes, or as many as there are."""
+    chunks = []
+    while count and (chunk := source.read(min(count, CHUNK_BYTES))):
+        chunks.append(chunk)
+        count -= len(chunk)
+    return b"".join(chunks)
+
+
+def _piece(source: Source, index: int) -> bytes:
+    prefix = _take(source, LENGTH_BYTES)
+    if not prefix:
+        raise InvalidTranscript(f"it ends behind {index} entries, without its aggregator's root: it is cut off")
+    length = int.from_bytes(prefix, "big")
+    data = _take(source, length)
+    if len(prefix) < LENGTH_BYTES or len(data) < length:
+        raise InvalidTranscript(f"entry {index}: {len(data)} of {length} bytes are there: it is cut off")
+    return data
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def _unpack(model: type[AnyRecord], data: bytes, where: str) -> AnyRecord:
+    try:
+        record = model.unpack(data)
+    except (ValidationError, InvalidInput) as error:
+        raise InvalidTranscript(f"{where}: it is no {model.__name__}: {_first_line(error)}") from None
+    if record.pack() != data:
+        raise InvalidTranscript(f"{where}: the {model.__name__} is not in its canonical encoding")
+    return record
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problem = problems_of(error)[0]
+        return f"{problem['field']} {problem['reason']}"
+    return str(error)
+
+
+def _decode(data: bytes, index: int) -> Entry | Signed:
+    """Return an entry, or the signed root, which alone has a signature."""
+    where = f"entry {index}"
+    try:
+        return _unpack(Entry, data, where)
+    except InvalidTranscript:
+        try:
+            return _unpack(Signed, data, where)
+        except InvalidTranscript:
+            pass
+        raise
+
+
+def _require_complete(records: Mapping[tuple[str, int], Record]) -> None:
+    """Check that what refers to something else is not there without it."""
+    rounds = sum(kind == "round" for kind, _ in records)
+    evaluated = {round_ for kind, round_ in records if kind.endswith("-iteration")}
+    again = any(kind.endswith("-zero") and round_ == 1 for kind, round_ in records)
+    needed = {
+        ("header", 0),
+        *((name(step, "zero"), round_) for step in _STEPS[1:] for round_ in range(1 + again)),
+        *(("round", round_) for round_ in range(rounds)),
+        *(("refresh", round_) for round_ in range(rounds - 1)),
+        *((name(step, "iteration"), round_) for step in _STEPS for round_ in evaluated),
+        ("local", 0),
+        *((name(step, "settlement"), rounds) for step in _STEPS),
+    }
+    for what, names in (("is missing", needed - set(records)), ("belongs to nothing", set(records) - needed)):
+        if names:
+            kind, round_ = min(names, key=lambda each: position(*each))
+            raise InvalidTranscript(f"the entry {kind} {round_} {what}")
+
+
+def _require_root(signed: Signed, hashes: Sequence[bytes]) -> None:
+    root = _unpack(TranscriptRoot, signed.content, "the root")
+    if root.entries != len(hashes):
+        raise InvalidTranscript(f"its aggregator signed {root.entries} entries, and there are {len(hashes)}")
+    found = _node(hashes)
+    if root.root != found:
+        raise InvalidTranscript(
+            f"its aggregator signed entries with the root {root.root.hex()}, and these have {found.hex()}"
+        )
