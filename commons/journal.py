@@ -42,6 +42,11 @@ _ALL = (
     .order_by(JOURNAL.c.created, JOURNAL.c.kind, JOURNAL.c.round)
 )
 
+_NAMES = (
+    select(JOURNAL.c.kind, JOURNAL.c.round)
+    .where(JOURNAL.c.training_id == bindparam("training_id"))
+    .order_by(JOURNAL.c.created, JOURNAL.c.kind, JOURNAL.c.round)
+)
 _LAST = select(func.max(JOURNAL.c.round)).where(
     JOURNAL.c.training_id == bindparam("training_id"), JOURNAL.c.kind == bindparam("kind")
 )
@@ -79,6 +84,12 @@ class Journal:
         with self._database.engine.begin() as connection:
             rows = connection.execute(_ALL, {"training_id": training_id}).all()
         return [(kind, round_, Entry(*content)) for kind, round_, *content in rows]
+
+    def names(self, training_id: uuid.UUID) -> list[tuple[str, int]]:
+        """Return the kind and round of every exchange of a training, without their contents, in the order of `all`."""
+        with self._database.engine.begin() as connection:
+            rows = connection.execute(_NAMES, {"training_id": training_id}).all()
+        return [(kind, round_) for kind, round_ in rows]
 
     def last(self, training_id: uuid.UUID, kind: str) -> int | None:
         """Return the highest round that has an entry of that kind."""
