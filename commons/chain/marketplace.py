@@ -38,6 +38,7 @@ from web3.types import EventData, TxParams, TxReceipt, Wei
 
 from commons.chain.artefact import load_artefact
 from commons.chain.training import (
+    Dispute,
     Outcome,
     Participant,
     Payment,
@@ -52,6 +53,7 @@ from commons.errors import ConfigurationError, Conflict, InvalidInput, PeerUnava
 
 __all__ = [
     "ChainUnavailable",
+    "Dispute",
     "InsufficientFunds",
     "Marketplace",
     "NoContract",
@@ -489,6 +491,30 @@ class Marketplace:
         """
         since = self._read("training", _bytes32(training_id)).orderedBlock
         return "".join(log["args"]["reason"] for log in self._events(training_id, since, "TrainingFailed"))
+
+    def dispute(self, training_id: UUID) -> Dispute | None:
+        """Read the dispute of a training.
+
+        Parameters
+        ----------
+        training_id : UUID
+            The training.
+
+        Returns
+        -------
+        Dispute or None
+            None when nobody disputed.
+        """
+        since = self._read("training", _bytes32(training_id)).orderedBlock
+        disputed = self._events(training_id, since, "ResultDisputed")
+        if not disputed:
+            return None
+        resolved = self._events(training_id, since, "DisputeResolved")
+        return Dispute(
+            disputer=disputed[-1]["args"]["disputer"],
+            evidence_hash=bytes(disputed[-1]["args"]["evidenceHash"]),
+            outcome=Outcome(resolved[-1]["args"]["outcome"]) if resolved else None,
+        )
 
     def register(self, role: Role) -> Receipt:
         """Take a role, once and for ever.

@@ -170,6 +170,25 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Dispute:
+    """Somebody's doubt about a result.
+
+    Parameters
+    ----------
+    disputer : str
+        Who disputed.
+    evidence_hash : bytes
+        32 bytes that bind the disputer to its evidence.
+    outcome : Outcome or None
+        The arbiter's decision, None before it (and for ever, if the arbiter stays silent).
+    """
+
+    disputer: str
+    evidence_hash: bytes
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True)
 class Participant:
     """A data owner in one training.
 
