@@ -9,6 +9,7 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
+from commons.errors import NotAuthenticated
 from commons.http import application
 from commons.http.peer import Peers
 from commons.http.signatures import Signatures
@@ -27,10 +28,16 @@ from federated_aggregator.transcripts import Transcripts
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def create_app(config: Config) -> Flask:
+def create_app(
+    config: Config,
+    owners: type[Owners] = Owners,
+    evaluations: type[Evaluations] = Evaluations,
+    orchestration: type[Orchestration] = Orchestration,
+) -> Flask:
     """Make the aggregator's application.
 
-    The driver that runs its trainings is at ``app.extensions["driver"]``, not started yet.
+    The driver that runs its trainings is at ``app.extensions["driver"]``, not started yet. The classes are those of
+    what speaks to others and decides what is reported: a test of what a cheating aggregator can do puts in its own.
     """
     config.prepare()
     database = Database(config.database)
@@ -40,16 +47,21 @@ def create_app(config: Config) -> Flask:
     transcripts = Transcripts(Journal(database), chain)
     signatures = Signatures(chain)
     peers = Peers(chain)
-    owners, buyer = Owners(peers, config.round_timeout_s), Buyer(peers)
-    evaluations = Evaluations(transcripts, peers, owners, buyer)
-    recorder = Recorder(storage, evaluations, chain, owners, buyer)
-    training = Training(storage, Rounds(transcripts, peers, owners, buyer), evaluations, recorder.report)
-    orchestration = Orchestration(storage, transcripts, training, recorder, evaluations, owners, buyer, chain)
-    driver = Driver(orchestration.unfinished, orchestration.advance, orchestration.register)
+    talk = owners(peers, config.round_timeout_s)
+    buyer = Buyer(peers)
+    scoring = evaluations(transcripts, peers, talk, buyer)
+    recorder = Recorder(storage, scoring, chain, talk, buyer)
+    training = Training(storage, Rounds(transcripts, peers, talk, buyer), scoring, recorder.report)
+    lifecycle = orchestration(storage, transcripts, training, recorder, scoring, talk, buyer, chain)
+    driver = Driver(lifecycle.unfinished, lifecycle.advance, lifecycle.register)
     app = application.create(__name__)
     app.register_blueprint(application.health("federated_aggregator", "/helper/ping"))
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(aggregator.blueprint(storage, chain, signatures))
-    app.register_blueprint(models.blueprint(storage, transcripts, orchestration, chain, signatures, driver.nudge))
+    app.register_blueprint(models.blueprint(storage, transcripts, lifecycle, chain, signatures, _nobody, driver.nudge))
     app.extensions["driver"] = driver
     return app
+
+
+def _nobody() -> str:
+    raise NotAuthenticated("requests are not signed yet")

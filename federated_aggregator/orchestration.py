@@ -12,6 +12,7 @@ import structlog
 from commons.chain import deadlines
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Marketplace, Result, Role
+from commons.chain.marketplace import Outcome as ArbiterOutcome
 from commons.chain.marketplace import Status as ChainStatus
 from commons.chain.marketplace import Training as OnChain
 from commons.crypto.packing import FRACTION_BITS
@@ -159,7 +160,11 @@ class Orchestration:
             self._deliver(training_id)
         if on_chain.status == ChainStatus.FINISHED:
             self._withdraw(market)
-            if self._storage.training(training_id).delivered:  # else the buyer gets its model when it is back
+            dispute = market.dispute(training_id)
+            if dispute is not None and dispute.outcome == ArbiterOutcome.REFUND:
+                self._storage.move(training_id, Status.FAILED, reason="the arbiter refunded the buyer")
+                self._tell(on_chain, "the arbiter refunded the buyer")
+            elif self._storage.training(training_id).delivered:  # else the buyer gets its model when it is back
                 self._storage.move(training_id, Status.FINISHED, reason=None)
                 self._tell(on_chain, None)
         if on_chain.status in OVER:
@@ -197,7 +202,7 @@ class Orchestration:
             with course.meter.phase("settlement"):
                 self._recorder.record(course)
                 self._recorder.settled(course)
-                market.report_result(on_chain.id, _result(outcome))
+                self._report(market, on_chain.id, _result(outcome))
             self._storage.add_phases(on_chain.id, course.meter.take())
         except FATAL as error:
             reason = f"{type(error).__name__}: {error}"[:500]
@@ -206,6 +211,9 @@ class Orchestration:
             market.abort_training(on_chain.id, reason if isinstance(error, PUBLIC) else type(error).__name__)
         finally:
             course.close()
+
+    def _report(self, market: Marketplace, training_id: uuid.UUID, result: Result) -> None:
+        market.report_result(training_id, result)
 
     def _course(self, on_chain: OnChain) -> Course:
         request = self._storage.training(on_chain.id).parsed_request

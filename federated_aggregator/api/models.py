@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from commons.chain.arbitration import require_arbiter
 from commons.chain.connection import Connection
 from commons.http.signatures import Signatures, require_about, require_sender
 from commons.learning.contributions import UNIT, shares
@@ -26,9 +27,13 @@ def blueprint(
     orchestration: Orchestration,
     chain: Connection,
     signatures: Signatures,
+    caller: Callable[[], str],
     nudge: Callable[[uuid.UUID], None],
 ) -> Blueprint:
-    """Make the routes."""
+    """Make the routes.
+
+    ``caller`` returns the address that signed the current request.
+    """
     routes = Blueprint("models", __name__)
 
     def summary(training: Training) -> dict[str, Any]:
@@ -75,6 +80,12 @@ def blueprint(
                 "reason": training.reason,
             }
         )
+
+    @routes.get("/model/<uuid:training_id>/transcript")
+    def transcript(training_id: uuid.UUID) -> ResponseReturnValue:
+        storage.training(training_id)
+        require_arbiter(chain.marketplace(), training_id, caller())
+        return Response(transcripts.stream(training_id), content_type="application/octet-stream")
 
     @routes.get("/contributions/<uuid:training_id>")
     def contributions(training_id: uuid.UUID) -> ResponseReturnValue:
