@@ -1,7 +1,8 @@
 """Answering the aggregator with the private key: divide masked rounds, multiply masked models, open totals.
 
 The service is no decryption oracle. Each question of a training is answered once (:mod:`commons.journal`), every
-answer is ciphertexts, but for sums over validators, and those only for the evaluations that the order asks for.
+answer is ciphertexts, but for sums over validators, and those only for the evaluations that the order asks for and
+with the signatures of the validators that the chain names.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gmpy2 import mpz
+
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Status as ChainStatus
 from commons.chain.marketplace import Training
 from commons.crypto.packing import FRACTION_BITS
 from commons.crypto.paillier import PrivateKey
-from commons.errors import Conflict, InvalidInput
+from commons.crypto.proofs import prove_products
+from commons.errors import Conflict, InvalidInput, VerificationFailed
 from commons.journal import Journal
 from commons.learning.local_steps import relative_weights
-from commons.protocol import evaluation, wire
+from commons.protocol import evaluation, totals, wire
 from commons.protocol.evaluation import Diverged
 from commons.protocol.messages import (
     MaskedModels,
@@ -28,6 +32,7 @@ from commons.protocol.messages import (
     Message,
     Openings,
     Order,
+    Products,
     Totals,
     TrainingMessage,
     Vector,
@@ -36,6 +41,7 @@ from commons.protocol.outcome import packed_count
 from commons.protocol.round import refresh
 from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round
 from commons.protocol.schedule import scales as evaluation_scales
+from commons.protocol.signed import Signed, Signer, proof_context
 from model_buyer.storage import Storage
 from model_buyer.vault import Vault
 
@@ -49,17 +55,19 @@ RUNNING = (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED, Cha
 
 @dataclass(frozen=True)
 class Desk:
-    """What answering one training's questions needs: its order, its key, and who is in it."""
+    """What answering one training's questions needs: its order, its key, who is in it, and this service's signature."""
 
     order: Order
     key: PrivateKey
+    signer: Signer
     trainers: tuple[str, ...]
     weights: tuple[int, ...]
+    validators: tuple[str, ...]
     validator_rows: tuple[int, ...]
 
 
 class Answering:
-    """The buyer's answers in running trainings.
+    """The buyer's answers in running trainings. Every question comes with itself as the aggregator signed it.
 
     Parameters
     ----------
@@ -77,7 +85,7 @@ class Answering:
         self._desks: dict[uuid.UUID, Desk] = {}
         self._lock = threading.Lock()
 
-    def refresh(self, question: MaskedRound) -> bytes:
+    def refresh(self, question: MaskedRound, asked: Signed) -> Signed:
         """Divide a masked aggregate: a :class:`Vector` of d ciphertexts at scale F."""
         desk = self.desk(question.training)
         if question.round > desk.order.hyper_parameters.iterations - 2:
@@ -89,69 +97,106 @@ class Answering:
             fresh = refresh(packed, desk.order.length, divisor, desk.key)
             return Vector(ciphertexts=desk.key.public_key.encode(fresh))
 
-        return self._once("refresh", question.round, question, answer)
+        return self._once(desk, "refresh", question.round, question, asked, answer)
 
-    def multiply(self, question: MaskedModels) -> bytes:
-        """Multiply masked models with themselves: a :class:`Vector` of d(d + 1)/2 ciphertexts for each."""
+    def multiply(self, question: MaskedModels, asked: Signed) -> Signed:
+        """Multiply masked models with themselves: :class:`Products`, d(d + 1)/2 ciphertexts for each, and a proof."""
         desk = self.desk(question.training)
         scales = evaluation_scales(question, desk.order.hyper_parameters, desk.weights)
 
         def answer() -> Message:
-            opened = self.opened(desk, question, len(scales))
+            masked = masked_vectors(desk, question, len(scales))
+            opened = evaluation.open_masked(masked, desk.key)
             products = evaluation.products(opened, desk.key)
-            return Vector(ciphertexts=desk.key.public_key.encode(wire.join(products)))
+            domain, prover = desk.signer.domain, desk.signer.address
+            context = proof_context(domain, question.training, f"products-{question.kind}", question.round, prover)
+            proof = prove_products(masked, products, opened, desk.key, context)
+            key = desk.key.public_key
+            return Products(ciphertexts=key.encode(wire.join(products)), proof=proof.to_bytes(key))
 
-        return self._once(f"products-{question.kind}", _name(question), question, answer)
+        return self._once(desk, f"products-{question.kind}", _name(question), question, asked, answer)
 
-    def open(self, question: Totals) -> bytes:
-        """Open the sums over validators of one evaluation: :class:`Openings`, one for each model."""
+    def open(self, question: Totals, asked: Signed) -> Signed:
+        """Open the sums over validators of one evaluation: :class:`Openings`, one for each model.
+
+        Raises
+        ------
+        VerificationFailed
+            These validators did not sign these sums, of this evaluation and of what was answered in it, or one of
+            them was left out of an evaluation before.
+        """
         desk = self.desk(question.training)
-        validators = require_places(question.validators, len(desk.validator_rows), "validators", 1)
+        validators = require_places(question.validators, len(desk.validators), "validators", 1)
         rows = sum(desk.validator_rows[place] for place in validators)
+        models: MaskedModels | None = None
+        products = b""
+        scales: tuple[int, ...] = (0,)
         if question.kind == "zero":
             self._require_zero(question)
-            scales: tuple[int, ...] = (0,)
         else:
-            masked = self.masked_models(question)
-            scales = evaluation_scales(masked, desk.order.hyper_parameters, desk.weights)
+            models, products = self.multiplied(question)
+            scales = evaluation_scales(models, desk.order.hyper_parameters, desk.weights)
 
         def answer() -> Message:
-            totals = desk.key.public_key.decode(question.ciphertexts, len(scales))
-            openings = [evaluation.open_total(total, desk.key) for total in totals]
+            self._require_cosigned(desk, question, models, products)
+            sums = desk.key.public_key.decode(question.ciphertexts, len(scales))
+            self._storage.narrow(question.training, validators)
+            openings = [evaluation.open_total(total, desk.key) for total in sums]
             return Openings(
                 totals=tuple(f"{opening.total:x}" for opening in openings),
                 randomisers=tuple(f"{opening.randomiser:x}" for opening in openings),
             )
 
-        content = self._once(f"open-{question.kind}", _name(question), question, answer)
-        self._record(question, scales[0], rows, content)
-        return content
+        try:
+            signed = self._once(desk, f"open-{question.kind}", _name(question), question, asked, answer)
+        except VerificationFailed as error:
+            reason = f"the aggregator asked to open sums of {question.kind} {question.round} that stay closed: {error}"
+            self._storage.move(question.training, reason=reason)
+            raise VerificationFailed(reason) from None
+        self._record(question, scales[0], rows, signed.read(Openings))
+        return signed
 
     def _require_zero(self, question: Totals) -> None:
         require_zero_round(question.round)
         if question.round == 0:
             return
         # Two sums of the same over different validators tell what lies between: only if one was lost, and then once.
-        first = self._journal.find(question.training, "open-zero", 0)
-        settled = self._journal.find(question.training, f"open-{SETTLEMENT}", 0)
-        if first is None or settled is None or Totals.unpack(settled.question).validators != question.validators:
+        first = self._opened(question.training, "zero")
+        settled = self._opened(question.training, SETTLEMENT)
+        if first is None or settled is None or settled.validators != question.validators:
             raise Conflict("the zero model is scored again by the validators of the settlement, after it")
-        if Totals.unpack(first.question).validators == question.validators:
+        if first.validators == question.validators:
             raise Conflict("these validators have scored the zero model: it is not scored again")
 
-    def masked_models(self, totals: Totals) -> MaskedModels:
-        """Return the question that an evaluation's totals belong to; Conflict if it was not asked."""
-        entry = self._journal.find(totals.training, f"products-{totals.kind}", _name(totals))
-        if entry is None:
-            raise Conflict(f"training {totals.training} has no {totals.kind} {totals.round} to open")
-        return MaskedModels.unpack(entry.question)
+    def _opened(self, training_id: uuid.UUID, kind: str) -> Totals | None:
+        entry = self._journal.find(training_id, f"open-{kind}", 0)
+        return None if entry is None else Signed.unpack(entry.question).read(Totals)
 
     @staticmethod
-    def opened(desk: Desk, question: MaskedModels, vectors: int) -> list[list[int]]:
-        """Decrypt masked models: u + ρ, which says nothing of u."""
-        count = packed_count(vectors * desk.order.length, desk.key.public_key)
-        packed = desk.key.public_key.decode(question.packed, count)
-        return evaluation.open_masked(packed, vectors, desk.order.length, desk.key)
+    def _require_cosigned(desk: Desk, question: Totals, models: MaskedModels | None, products: bytes) -> None:
+        committed = totals.DELIVERABLE if question.kind == SETTLEMENT else 0
+        if len(question.commitments) != committed:
+            raise VerificationFailed(f"{len(question.commitments)} commitments instead of {committed}")
+        statement = totals.statement_of_totals(question, models, products).pack()
+        signatures, domain = question.cosignatures, desk.signer.domain
+        try:
+            totals.require_cosigned(statement, signatures, question.validators, desk.validators, domain)
+        except VerificationFailed as error:
+            raise VerificationFailed(f"its validators did not co-sign them: {error}") from None
+
+    def multiplied(self, question: Totals) -> tuple[MaskedModels, bytes]:
+        """Return the masked models that an evaluation's totals belong to, and the products that were answered.
+
+        Raises
+        ------
+        Conflict
+            This service was not asked to multiply them.
+        """
+        entry = self._journal.find(question.training, f"products-{question.kind}", _name(question))
+        if entry is None:
+            raise Conflict(f"training {question.training} has no {question.kind} {question.round} to open")
+        models = Signed.unpack(entry.question).read(MaskedModels)
+        return models, Signed.unpack(entry.answer).read(Products).ciphertexts
 
     def desk(self, training_id: uuid.UUID) -> Desk:
         """Return what a training's answers need; Conflict unless it is running."""
@@ -174,31 +219,42 @@ class Answering:
         return Desk(
             order=order,
             key=PrivateKey.from_bytes(self._vault.open(model.sealed_key)),
+            signer=self._chain.signer(),
             trainers=on_chain.trainers,
             weights=training_weights(on_chain, order),
+            validators=on_chain.validators,
             validator_rows=tuple(owner.rows for owner in on_chain.owners[on_chain.trainer_count :]),
         )
 
-    def _once(self, kind: str, round_: int, question: TrainingMessage, answer: Callable[[], Message]) -> bytes:
+    def _once(
+        self,
+        desk: Desk,
+        kind: str,
+        round_: int,
+        question: TrainingMessage,
+        asked: Signed,
+        answer: Callable[[], Message],
+    ) -> Signed:
         def first_answer() -> bytes:
             # Whatever the order has left: once the settlement is asked for, nothing is opened but what belongs to it.
             settling = self._journal.find(question.training, f"products-{SETTLEMENT}", 0) is not None
             if settling and kind in ENDED_BY_SETTLEMENT:
                 raise Conflict(f"training {question.training} is being settled: it has no {kind} {round_} any more")
-            return answer().pack()
+            return desk.signer.sign(answer(), asked).pack()
 
-        return self._journal.once(question.training, kind, round_, question.pack(), first_answer)
+        return Signed.unpack(self._journal.once(question.training, kind, round_, asked.pack(), first_answer))
 
-    def _record(self, question: Totals, factor: int, rows: int, content: bytes) -> None:
-        total = int(Openings.unpack(content).totals[0], 16)
+    def _record(self, question: Totals, factor: int, rows: int, openings: Openings) -> None:
         try:
-            if question.kind == "zero":
-                mse = evaluation.mse_of_zero_total(total, rows)
-            else:
-                mse = evaluation.mse_of_total(total, factor, rows)
+            mse = totals.mse(question.kind, int(openings.totals[0], 16), factor, rows)
         except Diverged:  # the aggregator sees the same number, and aborts
             return
         self._storage.add_metric(question.training, 0 if question.kind == "zero" else question.round, mse)
+
+
+def masked_vectors(desk: Desk, question: MaskedModels, vectors: int) -> list[list[mpz]]:
+    """Decode the encryptions of û of that many masked models: d ciphertexts each."""
+    return wire.split(desk.key.public_key.decode(question.masked, vectors * desk.order.length), vectors)
 
 
 def training_weights(on_chain: Training, order: Order) -> tuple[int, ...]:

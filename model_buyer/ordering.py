@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import structlog
 
@@ -18,10 +19,12 @@ from commons.chain.marketplace import (
     Reverted,
     Role,
     Terms,
+    Training,
 )
 from commons.chain.marketplace import Status as ChainStatus
 from commons.chain.training import WHOLE
 from commons.crypto.paillier import PrivateKey
+from commons.crypto.proofs import prove_key
 from commons.errors import Conflict, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.peer import Peers
 from commons.protocol.messages import (
@@ -32,6 +35,8 @@ from commons.protocol.messages import (
     Participants,
     TrainingRequest,
 )
+from commons.protocol.signed import Domain, proof_context
+from model_buyer import disputes
 from model_buyer import peers as calls
 from model_buyer.storage import Model, Status, Storage
 from model_buyer.vault import Vault
@@ -171,11 +176,11 @@ class Ordering:
             to, reason = OVER[status]
             why = market.failure(model_id)
             self._withdraw(market)
-            return self._storage.move(model_id, to, reason=f"{reason}: {why}" if why else reason)
+            return self._storage.move(model_id, to, reason=_joined(reason, why, model.reason))
         if status in (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED):
             return self._storage.move(model_id, Status.IN_PROGRESS)
         if status == ChainStatus.FINISHED:
-            return self._finish(market, model)
+            return self._finish(market, model, on_chain)
         return model
 
     def unfinished(self) -> list[uuid.UUID]:
@@ -234,41 +239,54 @@ class Ordering:
         return self._storage.move(model.id, Status.INITIATED)
 
     def _announce(self, model: Model) -> Model:
-        market = self._chain.marketplace()
+        domain = self._chain.signer().domain
         request = TrainingRequest(
             training=model.id,
-            chain_id=market.chain_id,
-            contract=market.address,
+            chain_id=domain.chain_id,
+            contract=domain.contract,
             buyer=self._chain.address,
             buyer_url=self._own_url,
             aggregator_url=self._aggregator_url,
             order=model.parsed_order,
+            key_proof=model.key_proof or self._prove(model, domain),
         )
         try:
-            calls.announce(self._peers, self._aggregator_url, request)
+            calls.announce(self._peers, self._aggregator_url, request, model.terms["aggregator"])
         except (PeerUnavailable, PeerRefused, VerificationFailed) as error:  # it is paid for: the driver tries again
             log.warning("order not announced yet", training=str(model.id), error=str(error))
             return model
         return self._storage.move(model.id, announced=True)
 
-    def _finish(self, market: Marketplace, model: Model) -> Model:
+    def _prove(self, model: Model, domain: Domain) -> bytes:
+        # Kept: it is made with fresh randomness, and whoever is told of the order twice should read the same.
+        key = PrivateKey.from_bytes(self._vault.open(model.sealed_key))
+        proof = prove_key(key, proof_context(domain, model.id, "key", 0, self._chain.address)).to_bytes()
+        self._storage.move(model.id, key_proof=proof)
+        return proof
+
+    def _finish(self, market: Marketplace, model: Model, on_chain: Training) -> Model:
         self._withdraw(market)
-        if model.weights is None:
-            raise VerificationFailed(f"training {model.id} is settled on chain, but its model was not delivered")
+        payments = market.payments(model.id)
         paid: dict[str, int] = {}
-        returned = 0
-        for payment in market.payments(model.id):
-            if payment.kind == PaymentKind.BUYER_RETURN:
-                returned += payment.wei
-            else:
+        for payment in payments:
+            if payment.kind not in (PaymentKind.BUYER_RETURN, PaymentKind.BOND):
                 paid[payment.recipient] = paid.get(payment.recipient, 0) + payment.wei
-        return self._storage.move(
-            model.id,
-            Status.FINISHED,
-            spent=model.payment - returned,
-            payments={address: str(wei) for address, wei in paid.items()},
-        )
+        values: dict[str, Any] = {
+            "spent": model.payment - sum(p.wei for p in payments if p.kind == PaymentKind.BUYER_RETURN),
+            "payments": {address: str(wei) for address, wei in paid.items()},
+        }
+        to, reason = Status.FINISHED, model.reason
+        if on_chain.disputer is not None:
+            resolution = disputes.resolution(model.dispute, on_chain, payments)
+            values["dispute"] = disputes.document(model.dispute, on_chain) | {"resolution": resolution}
+            if resolution == disputes.REFUNDED:
+                to, reason = Status.FAILED, _joined("the arbiter of a dispute refunded the payment", model.reason)
+        return self._storage.move(model.id, to, reason=reason, **values)
 
     def _withdraw(self, market: Marketplace) -> None:
         if market.credit(self._chain.address) > 0:
             market.withdraw()
+
+
+def _joined(reason: str, *causes: str | None) -> str:
+    return ": ".join((reason, *(cause for cause in causes if cause)))

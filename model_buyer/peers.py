@@ -13,6 +13,6 @@ def describe(peers: Peers, aggregator_url: str) -> AggregatorDescription:
     return peers.call("GET", f"{aggregator_url}/federated-aggregator", None, AggregatorDescription, INTERACTIVE)
 
 
-def announce(peers: Peers, aggregator_url: str, request: TrainingRequest) -> None:
-    """Tell the aggregator of a paid order."""
-    peers.call("POST", f"{aggregator_url}/model", request, Acknowledgement, INTERACTIVE)
+def announce(peers: Peers, aggregator_url: str, request: TrainingRequest, aggregator: str) -> None:
+    """Tell the aggregator, whose account is `aggregator`, of a paid order."""
+    peers.ask("POST", f"{aggregator_url}/model", peers.sign(request), Acknowledgement, aggregator, INTERACTIVE)

@@ -1,30 +1,31 @@
-"""Receiving the model and settling: the buyer's own computation of the result, confirmed on chain."""
+"""The end of a training: the buyer's own computation of the result, and the model, which it unmasks."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any
 
-import structlog
-
 from commons.chain.connection import Connection
-from commons.chain.marketplace import Result, Reverted
+from commons.chain.marketplace import Result, Training
 from commons.chain.marketplace import Status as ChainStatus
-from commons.crypto.packing import FRACTION_BITS, from_fixed
-from commons.errors import Conflict, InvalidInput, VerificationFailed
-from commons.journal import Journal
+from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, from_fixed
+from commons.errors import Conflict, NotAuthorised, VerificationFailed
+from commons.journal import Entry, Journal
 from commons.learning.contributions import UNIT, shares
 from commons.protocol import evaluation
 from commons.protocol.messages import Delivery, MaskedModels, MaskedRound, Openings, Totals
 from commons.protocol.outcome import Outcome, factors, settle
-from model_buyer.answering import SETTLEMENT, Answering, Desk
-from model_buyer.storage import Model, Storage
+from commons.protocol.signed import Signed
+from model_buyer.answering import SETTLEMENT, Answering, Desk, masked_vectors
+from model_buyer.storage import Storage
 
-log = structlog.get_logger()
+
+class NotOpened(Conflict):
+    """The result follows from something that this service was never asked."""
 
 
 class Settlement:
-    """The buyer's side of the end of a training.
+    """What a training came to, from this service's own record of it.
 
     Parameters
     ----------
@@ -42,45 +43,52 @@ class Settlement:
         self._answering = answering
         self._chain = chain
 
-    def receive(self, delivery: Delivery) -> None:
+    def receive(self, delivery: Delivery, sender: str) -> None:
         """Unmask the delivered model, and keep it with the outcome that this service computed itself.
+
+        Parameters
+        ----------
+        delivery : Delivery
+        sender : str
+            Who signed it: the training's aggregator, or its arbiter while there is a dispute.
 
         Raises
         ------
+        NotAuthorised
+            Somebody else signed it.
         Conflict
             The result is not on chain yet.
         VerificationFailed
-            Another model was delivered than the better one.
+            Another model was delivered than the better one, or not what the validators have signed a commitment to.
         """
+        on_chain = self._chain.marketplace().training(delivery.training)
+        by = _deliverer(on_chain, sender)
         if self._storage.model(delivery.training).weights is not None:
             return
-        status = self._chain.marketplace().training(delivery.training).status
-        if status not in (ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED):
-            raise Conflict(f"training {delivery.training} is {status.name} on chain: nothing to deliver now")
+        if on_chain.status not in (ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED):
+            raise Conflict(f"training {delivery.training} is {on_chain.status.name} on chain: nothing to deliver now")
         desk = self._answering.desk(delivery.training)
-        question, outcome = self._outcome(delivery.training, desk)
-        if delivery.model != outcome.model:
-            raise VerificationFailed(f"the {delivery.model} model was delivered, the {outcome.model} one is better")
-        scales = factors(SETTLEMENT, desk.weights, question.trainers, question.contributors)
-        place = 0 if delivery.model == "trained" else 1
-        opened = self._answering.opened(desk, question, len(scales))[place]
-        quotients = _quotients(delivery, len(opened))
-        fixed = evaluation.deliver_model(opened, quotients, scales[place] << FRACTION_BITS)
-        scale = desk.order.target_scale
-        weights = [from_fixed(value) * scale for value in fixed]
-        document = _document(outcome, desk)
-        self._storage.move(delivery.training, weights=weights, outcome=document)
+        outcome = self._outcome(delivery.training, desk)
+        try:
+            weights = self._unmask(delivery, outcome, desk)
+        except VerificationFailed as error:
+            reason = f"{by} did not deliver what it is bound to: {error}"
+            self._storage.move(delivery.training, reason=reason)
+            raise VerificationFailed(reason) from None
+        self._storage.move(delivery.training, weights=weights, outcome=_document(outcome, desk))
 
-    def confirm(self, model: Model) -> None:
-        """Confirm a reported result on chain, if it is the one that this service computed."""
-        if model.weights is None:
-            return
-        market = self._chain.marketplace()
-        on_chain = market.training(model.id)
-        if on_chain.status != ChainStatus.REPORTED or on_chain.result is None:
-            return
-        _, outcome = self._outcome(model.id, self._answering.desk(model.id))
-        result = Result(
+    def result(self, training_id: uuid.UUID, reported: Result) -> Result:
+        """Return the result as this service computes it, with the hashes that were reported.
+
+        Raises
+        ------
+        NotOpened
+            It follows from sums that this service has not opened.
+        Diverged
+            It opened them, and they are no errors of a model.
+        """
+        outcome = self._outcome(training_id, self._answering.desk(training_id))
+        return Result(
             iterations=outcome.iterations,
             initial_mse=outcome.initial_mse,
             final_mse=outcome.final_mse,
@@ -88,20 +96,30 @@ class Settlement:
             contributions=outcome.contributions,
             trainers_answered=outcome.trainers_answered,
             validators_answered=outcome.validators_answered,
-            transcript_root=on_chain.result.transcript_root,
-            model_hash=on_chain.result.model_hash,
+            transcript_root=reported.transcript_root,
+            model_hash=reported.model_hash,
         )
-        try:
-            market.finish_model_training(model.id, result.digest())
-        except Reverted as error:
-            if error.name != "DigestMismatch":  # it is settled, or is about to be
-                raise
-            reason = f"the reported result is not the one computed here: {error}"
-            if model.reason != reason:
-                log.error("result refused", training=str(model.id), reported=str(on_chain.result), computed=str(result))
-                self._storage.move(model.id, reason=reason)
 
-    def _outcome(self, training_id: uuid.UUID, desk: Desk) -> tuple[MaskedModels, Outcome]:
+    def _unmask(self, delivery: Delivery, outcome: Outcome, desk: Desk) -> list[float]:
+        if delivery.model != outcome.model:
+            raise VerificationFailed(f"the {delivery.model} model was delivered, the {outcome.model} one is better")
+        question, _, totals = self._evaluation(delivery.training)
+        place = 0 if delivery.model == "trained" else 1
+        quotients = [int(quotient, 16) for quotient in delivery.quotients]
+        if not all(0 <= quotient < 1 << SLOT_BITS for quotient in quotients):
+            raise VerificationFailed("a delivered number is longer than any mask")
+        found, signed = evaluation.commitment(delivery.salt, quotients), totals.commitments[place]
+        if found != signed:
+            raise VerificationFailed(
+                f"what was delivered has the commitment {found.hex()}, and the validators signed {signed.hex()}"
+            )
+        scales = factors(SETTLEMENT, desk.weights, question.trainers, question.contributors)
+        masked = masked_vectors(desk, question, len(scales))[place]
+        (opened,) = evaluation.open_masked([masked], desk.key)
+        fixed = evaluation.deliver_model(opened, quotients, scales[place] << FRACTION_BITS)
+        return [from_fixed(value) * desk.order.target_scale for value in fixed]
+
+    def _outcome(self, training_id: uuid.UUID, desk: Desk) -> Outcome:
         question, openings, totals = self._evaluation(training_id)
         rows = sum(desk.validator_rows[place] for place in totals.validators)
         scales = factors(SETTLEMENT, desk.weights, question.trainers, question.contributors)
@@ -110,10 +128,10 @@ class Settlement:
             for total, factor in zip(openings.totals, scales, strict=True)
         ]
         rounds = [
-            MaskedRound.unpack(self._entry(training_id, "refresh", round_).question).trainers
+            Signed.unpack(self._entry(training_id, "refresh", round_).question).read(MaskedRound).trainers
             for round_ in range(question.round - 1)
         ]
-        return question, settle(
+        return settle(
             training_id,
             self._zero(training_id, totals.validators, rows),
             measured,
@@ -125,28 +143,37 @@ class Settlement:
         )
 
     def _evaluation(self, training_id: uuid.UUID) -> tuple[MaskedModels, Openings, Totals]:
-        entry = self._entry(training_id, f"open-{SETTLEMENT}", 0)
         masked = self._entry(training_id, f"products-{SETTLEMENT}", 0)
-        return MaskedModels.unpack(masked.question), Openings.unpack(entry.answer), Totals.unpack(entry.question)
+        opened = self._entry(training_id, f"open-{SETTLEMENT}", 0)
+        return (
+            Signed.unpack(masked.question).read(MaskedModels),
+            Signed.unpack(opened.answer).read(Openings),
+            Signed.unpack(opened.question).read(Totals),
+        )
 
     def _zero(self, training_id: uuid.UUID, validators: tuple[int, ...], rows: int) -> int:
         for round_ in (1, 0):
             entry = self._journal.find(training_id, "open-zero", round_)
-            if entry is not None and Totals.unpack(entry.question).validators == validators:
-                return evaluation.mse_of_zero_total(int(Openings.unpack(entry.answer).totals[0], 16), rows)
-        raise Conflict(f"training {training_id}: the zero model was not scored by the validators of the settlement")
+            if entry is not None and Signed.unpack(entry.question).read(Totals).validators == validators:
+                openings = Signed.unpack(entry.answer).read(Openings)
+                return evaluation.mse_of_zero_total(int(openings.totals[0], 16), rows)
+        raise NotOpened(f"training {training_id}: the zero model was not scored by the validators of the settlement")
 
-    def _entry(self, training_id: uuid.UUID, kind: str, round_: int) -> Any:
+    def _entry(self, training_id: uuid.UUID, kind: str, round_: int) -> Entry:
         entry = self._journal.find(training_id, kind, round_)
         if entry is None:
-            raise Conflict(f"training {training_id} has no {kind} {round_} yet")
+            raise NotOpened(f"training {training_id} has no {kind} {round_} yet")
         return entry
 
 
-def _quotients(delivery: Delivery, count: int) -> list[int]:
-    if len(delivery.quotients) != count:
-        raise InvalidInput(f"{len(delivery.quotients)} numbers instead of {count}", "quotients")
-    return [int(quotient, 16) for quotient in delivery.quotients]
+def _deliverer(on_chain: Training, sender: str) -> str:
+    if sender.lower() == on_chain.aggregator.lower():
+        return f"the aggregator {sender}"
+    if sender.lower() == on_chain.arbiter.lower() and on_chain.status == ChainStatus.DISPUTED:
+        return f"the arbiter {sender}"
+    raise NotAuthorised(
+        f"signed by {sender}: the aggregator delivers the model, or, while there is a dispute, the arbiter"
+    )
 
 
 def _document(outcome: Outcome, desk: Desk) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from commons.protocol.messages import (
 from commons.protocol.outcome import settlement_bytes
 from commons.users.storage import Users
 from model_buyer.ordering import NewOrder, Ordering, Periods
-from model_buyer.storage import Model, Storage
+from model_buyer.storage import Model, Status, Storage
 
 WEI_PER_UNIT = {"wei": 1, "gwei": 10**9, "ether": 10**18}
 DAY_S = 24 * 60 * 60
@@ -145,8 +145,13 @@ def _summary(model: Model) -> dict[str, Any]:
         "creation_date": model.created.isoformat(),
         "updated_date": model.updated.isoformat(),
         "user_id": str(model.user_id),
-        "reason": model.reason,
+        "reason": model.reason or _missing(model),
     }
+
+
+def _missing(model: Model) -> str | None:
+    undelivered = model.status == Status.FINISHED and model.weights is None
+    return "the training is settled on chain, and its model was not delivered" if undelivered else None
 
 
 def _document(storage: Storage, model: Model) -> dict[str, Any]:
@@ -158,6 +163,7 @@ def _document(storage: Storage, model: Model) -> dict[str, Any]:
     last = outcome.get("mse", metrics[-1].mse * scale if metrics else None)
     return {
         "model": {**_summary(model), "weights": model.weights},
+        "dispute": model.dispute if model.dispute and model.dispute["disputer"] else None,
         "metrics": {
             "initial_mse": first,
             "mse": last,
