@@ -13,8 +13,10 @@ from commons.chain import deadlines
 from commons.chain.connection import Connection
 from commons.chain.marketplace import (
     ChainUnavailable,
+    Dispute,
     InsufficientFunds,
     Marketplace,
+    Outcome,
     PaymentKind,
     Reverted,
     Role,
@@ -36,7 +38,6 @@ from commons.protocol.messages import (
     TrainingRequest,
 )
 from commons.protocol.signed import Domain, proof_context
-from model_buyer import disputes
 from model_buyer import peers as calls
 from model_buyer.storage import Model, Status, Storage
 from model_buyer.vault import Vault
@@ -177,6 +178,10 @@ class Ordering:
             why = market.failure(model_id)
             self._withdraw(market)
             return self._storage.move(model_id, to, reason=_joined(reason, why, model.reason))
+        if status == ChainStatus.DISPUTED and (model.dispute is None or model.dispute["disputer"] is None):
+            dispute = market.dispute(model_id)
+            if dispute is not None:
+                return self._storage.move(model_id, Status.IN_PROGRESS, dispute=self._document(model, dispute))
         if status in (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED):
             return self._storage.move(model_id, Status.IN_PROGRESS)
         if status == ChainStatus.FINISHED:
@@ -271,17 +276,27 @@ class Ordering:
         for payment in payments:
             if payment.kind not in (PaymentKind.BUYER_RETURN, PaymentKind.BOND):
                 paid[payment.recipient] = paid.get(payment.recipient, 0) + payment.wei
-        values: dict[str, Any] = {
-            "spent": model.payment - sum(p.wei for p in payments if p.kind == PaymentKind.BUYER_RETURN),
-            "payments": {address: str(wei) for address, wei in paid.items()},
-        }
         to, reason = Status.FINISHED, model.reason
-        if on_chain.disputer is not None:
-            resolution = disputes.resolution(model.dispute, on_chain, payments)
-            values["dispute"] = disputes.document(model.dispute, on_chain) | {"resolution": resolution}
-            if resolution == disputes.REFUNDED:
-                to, reason = Status.FAILED, _joined("the arbiter of a dispute refunded the payment", model.reason)
-        return self._storage.move(model.id, to, reason=reason, **values)
+        dispute = None if on_chain.disputer is None else market.dispute(model.id)
+        if dispute is not None and dispute.outcome is Outcome.REFUND:
+            to, reason = Status.FAILED, _joined("the arbiter of a dispute refunded the payment", model.reason)
+        return self._storage.move(
+            model.id,
+            to,
+            reason=reason,
+            spent=model.payment - sum(p.wei for p in payments if p.kind == PaymentKind.BUYER_RETURN),
+            payments={address: str(wei) for address, wei in paid.items()},
+            dispute=None if dispute is None else self._document(model, dispute),
+        )
+
+    def _document(self, model: Model, dispute: Dispute) -> dict[str, Any]:
+        known = model.dispute if dispute.disputer == self._chain.address else None
+        return {
+            "disputer": dispute.disputer,
+            "reason": known and known["reason"],
+            "evidence_hash": dispute.evidence_hash.hex(),
+            "outcome": dispute.outcome.name if dispute.outcome is not None else None,
+        }
 
     def _withdraw(self, market: Marketplace) -> None:
         if market.credit(self._chain.address) > 0:

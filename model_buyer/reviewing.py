@@ -18,7 +18,6 @@ from commons.protocol import disputes
 from commons.protocol.disputes import Claim, Copy, Difference
 from commons.protocol.evaluation import Diverged
 from commons.protocol.signed import Signed
-from model_buyer.disputes import document
 from model_buyer.settlement import NotOpened, Settlement
 from model_buyer.storage import Model, Storage
 
@@ -63,15 +62,13 @@ class Reviewing:
         """
         market = self._chain.marketplace()
         on_chain = market.training(model.id)
-        if on_chain.status == ChainStatus.DISPUTED:
-            self._note(model, on_chain)
         if on_chain.status != ChainStatus.REPORTED or on_chain.result is None:
             self._computed.pop(model.id, None)
             return
         finding = self._finding(market, model, on_chain, on_chain.result)
         if finding is not None:
             # The claim is saved first: killed after the transaction, this service still has what it put on chain.
-            claim = model.claim or self._claim(model, on_chain, finding)
+            claim = model.claim or self._claim(model, finding)
             market.dispute_result(model.id, disputes.evidence_hash(Signed.unpack(claim)), on_chain.bond)
         elif model.weights is not None:
             market.finish_model_training(model.id, self._computed[model.id].digest())
@@ -116,7 +113,7 @@ class Reviewing:
             return Finding(reason, (Difference("delivery of the model", "the result it belongs to", came),))
         return None
 
-    def _claim(self, model: Model, on_chain: Training, finding: Finding) -> bytes:
+    def _claim(self, model: Model, finding: Finding) -> bytes:
         log.error("result disputed", training=str(model.id), reason=finding.reason)
         copies = self._copies(model.id, self._journal.names(model.id))
         signer = self._chain.signer()
@@ -125,17 +122,11 @@ class Reviewing:
             "disputer": None,
             "reason": finding.reason,
             "evidence_hash": disputes.evidence_hash(signed).hex(),
-            "reported": on_chain.digest.hex(),
-            "resolution": None,
+            "outcome": None,
         }
         packed = signed.pack()
         self._storage.move(model.id, claim=packed, dispute=dispute, reason=finding.reason)
         return packed
-
-    def _note(self, model: Model, on_chain: Training) -> None:
-        dispute = document(model.dispute, on_chain) | {"reported": on_chain.digest.hex()}
-        if dispute != model.dispute:
-            self._storage.move(model.id, dispute=dispute)
 
     def _copies(self, training_id: uuid.UUID, exchanges: Iterable[tuple[str, int]]) -> Iterator[Copy]:
         for kind, round_ in exchanges:

@@ -53,7 +53,8 @@ class Model(Base):
     ``sealed_key`` is the training's private key, encrypted under the service's secret, and ``key_proof`` what shows
     that it is sound. ``validators`` are the places of those whose sums may still be opened: None before the first.
     ``weights`` has the intercept first, in the units of the order's columns. ``claim`` is what this service says
-    in a dispute, signed. ``outcome``, ``payments`` and ``dispute`` are documents for users.
+    in a dispute, signed. ``outcome``, ``payments`` and ``dispute`` are documents for users; a dispute without a
+    disputer is one that this service is about to put on chain.
     """
 
     __tablename__ = "models"
