@@ -1,6 +1,7 @@
-"""Answering the aggregator's questions: encrypted local steps, the encrypted local model, encrypted scores.
+"""Answering the aggregator's questions: encrypted local steps, the encrypted local model, encrypted scores, sums.
 
-Only the owner's statistics are touched, never rows. Every question is answered once (:mod:`commons.journal`).
+Only the owner's statistics are touched, never rows. Every question is answered once (:mod:`commons.journal`), and the
+journal has both as they were signed: what this owner can show in a dispute.
 """
 
 from __future__ import annotations
@@ -18,22 +19,36 @@ from commons.chain.marketplace import Status as ChainStatus
 from commons.crypto.kernel import AffineMap
 from commons.crypto.packing import FRACTION_BITS, to_fixed
 from commons.crypto.paillier import PublicKey, ShortRandomisers
-from commons.errors import Conflict, InvalidInput
+from commons.crypto.proofs import ProductProof, verify_products
+from commons.errors import Conflict, InvalidInput, VerificationFailed
+from commons.http.signatures import Question
 from commons.journal import Journal
 from commons.learning.local_steps import local_map, local_model, quantise_map, relative_weights
 from commons.learning.statistics import GramStatistics
-from commons.protocol import evaluation, wire
+from commons.protocol import evaluation, totals, wire
 from commons.protocol.messages import (
+    Cosignature,
+    CosignQuestion,
+    EvaluationKind,
     LocalModelQuestion,
     Order,
+    Reply,
     RoundQuestion,
     ScoreQuestion,
-    TrainingMessage,
     Vector,
 )
-from commons.protocol.schedule import require_zero_round, scales
+from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round, scales
+from commons.protocol.signed import Domain, Signed, proof_context
 from data_owner.participation import statistics_for
 from data_owner.storage import Status, Storage
+
+UPDATE = "update"
+"""The journal's name of an answered round."""
+
+
+def score_name(kind: EvaluationKind, round_: int) -> tuple[str, int]:
+    """Return the journal's name of an answered evaluation. There is one settlement, after whatever round."""
+    return f"score-{kind}", 0 if kind == "settlement" else round_
 
 
 @dataclass(frozen=True)
@@ -41,8 +56,10 @@ class Seat:
     """An owner's place in a running training, with what every round needs computed once."""
 
     order: Order
+    buyer: str
     statistics: GramStatistics
     weights: tuple[int, ...]
+    validators: tuple[str, ...]
     place: int | None  # among the trainers; None for a validator
 
     @cached_property
@@ -79,6 +96,23 @@ class Seat:
         if self.place is not None:
             raise Conflict("this owner trains in this training: it does not validate")
 
+    def scales(self, question: ScoreQuestion) -> tuple[int, ...]:
+        """Return the factor of every model that is scored: none for the zero model, which is one without vectors.
+
+        Raises
+        ------
+        InvalidInput
+            The order has no such evaluation.
+        """
+        if question.kind == "zero":
+            require_zero_round(question.round)
+            return ()
+        return scales(question, self.order.hyper_parameters, self.weights)
+
+    def require_included(self, places: tuple[int, ...]) -> None:
+        """Raise InvalidInput unless places can be those of the trainers that a round summed."""
+        require_places(places, len(self.weights), "included", MINIMUM_SUMMED)
+
 
 class Answering:
     """The owner's answers in running trainings.
@@ -110,31 +144,35 @@ class Answering:
         with self._lock:
             self._seats.pop(training_id, None)
 
-    def update(self, question: RoundQuestion) -> bytes:
+    def update(self, question: Question[RoundQuestion]) -> Signed:
         """Run this owner's local steps on the encrypted model.
 
         Returns
         -------
-        bytes
+        Signed
             A :class:`Vector` of d ciphertexts, the weighted new model at scale 2F.
         """
-        seat = self._seat(question.training)
-        self._check_round(question.round, seat.order.hyper_parameters.iterations - 1)
-        if question.round == 0 and question.model:
-            raise InvalidInput("the model of round 0 is zero: it is not sent", "model")
+        asked = question.content
+        seat = self._seat(asked.training)
+        self._check_round(asked.round, seat.order.hyper_parameters.iterations - 1)
+        if asked.round == 0 and (asked.model or asked.included):
+            raise InvalidInput("the model of round 0 is zero: it is not sent, and sums nobody's updates", "model")
+        if asked.round > 0:
+            seat.require_included(asked.included)
 
         def answer() -> list[mpz]:
-            if question.round == 0:
+            if asked.round == 0:
                 model = [seat.key.trivial(0)] * seat.order.length
             else:
-                model = seat.key.decode(question.model, seat.order.length)
+                model = seat.key.decode(asked.model, seat.order.length)
             return seat.step.apply(model, seat.key, seat.randomisers)
 
-        return self._once("update", question.round, question, seat, answer)
+        return self._once(UPDATE, asked.round, question, seat, answer)
 
-    def local_model(self, question: LocalModelQuestion) -> bytes:
+    def local_model(self, question: Question[LocalModelQuestion]) -> Signed:
         """Encrypt the model that this owner's data alone give: a :class:`Vector` of d ciphertexts at scale 2F."""
-        seat = self._seat(question.training)
+        seat = self._seat(question.content.training)
+        seat.require_included(question.content.included)
 
         def answer() -> list[mpz]:
             values = seat.local_model(seat.order.hyper_parameters.iterations)
@@ -143,43 +181,92 @@ class Answering:
 
         return self._once("local", 0, question, seat, answer)
 
-    def score(self, question: ScoreQuestion) -> bytes:
-        """Score masked models: a :class:`Vector` with one ciphertext of rows × MSE for each."""
-        seat = self._seat(question.training)
+    def score(self, question: Question[ScoreQuestion]) -> Signed:
+        """Score masked models: a :class:`Vector` with one ciphertext of rows × MSE for each.
+
+        Raises
+        ------
+        InvalidProof
+            The products are not those of the masked models, or nobody has shown that they are.
+        """
+        asked = question.content
+        seat = self._seat(asked.training)
         seat.require_validator()
-        if question.kind == "zero":
-            require_zero_round(question.round)
-            factors: tuple[int, ...] = ()
-        else:
-            factors = scales(question, seat.order.hyper_parameters, seat.weights)
+        factors = seat.scales(asked)
+        if asked.kind == "settlement":
+            totals.split_salts(asked.salts)
 
         def answer() -> list[mpz]:
-            if question.kind == "zero":
+            if asked.kind == "zero":
                 return [evaluation.score_zero(seat.statistics, seat.key, seat.randomisers)]
-            vectors = wire.questioned_vectors(question, len(factors), seat.order.length, seat.key)
+            vectors = wire.questioned_vectors(asked, len(factors), seat.order.length, seat.key)
+            _require_products(asked, vectors, seat, self._chain.signer().domain)
             return [
                 evaluation.score(seat.statistics, factor, *vector, seat.key, seat.randomisers)
                 for factor, vector in zip(factors, vectors, strict=True)
             ]
 
-        # There is one settlement, whatever the number of rounds before it.
-        round_ = 0 if question.kind == "settlement" else question.round
-        return self._once(f"score-{question.kind}", round_, question, seat, answer)
+        return self._once(*score_name(asked.kind, asked.round), question, seat, answer)
+
+    def cosign(self, question: Question[CosignQuestion]) -> Signed:
+        """Sign the sums of an evaluation's scores, once they are seen to be that: a :class:`Cosignature`.
+
+        Nothing is kept: what is signed follows from the evaluation that this owner answered, and the same question
+        gets the same signature.
+
+        Raises
+        ------
+        Conflict
+            This owner did not answer that evaluation.
+        InvalidSignature
+            An answer is not that validator's, or answers another question.
+        VerificationFailed
+            The sums are not those of the answers, or this owner's is not among them.
+        """
+        asked = question.content
+        seat = self._seat(asked.training)
+        seat.require_validator()
+        scored, evaluated, own = self._scored(asked)
+        signer, factors = self._chain.signer(), seat.scales(evaluated)
+        totals.require_sums(scored, asked, seat.validators, len(factors) or 1, seat.key, signer.domain)
+        place = seat.validators.index(signer.address)
+        if Reply(place=place, content=own.content, signature=own.signature) not in asked.answers:
+            raise VerificationFailed(
+                f"validator {place} is asked to sign sums of {asked.kind} {asked.round} that its answer is not in"
+            )
+        statement = totals.statement(
+            scored,
+            evaluated,
+            tuple(answer.place for answer in asked.answers),
+            asked.totals,
+            totals.commitments(evaluated, factors, seat.order.length),
+        )
+        return signer.sign(Cosignature(signature=signer.sign(statement).signature), question.signed)
+
+    def _scored(self, asked: CosignQuestion) -> tuple[Signed, ScoreQuestion, Signed]:
+        """Return the question of an evaluation that this owner answered, the same decoded, and its answer."""
+        entry = self._journal.find(asked.training, *score_name(asked.kind, asked.round))
+        if entry is not None:
+            scored = Signed.unpack(entry.question)
+            evaluated = scored.read(ScoreQuestion)
+            if evaluated.round == asked.round:
+                return scored, evaluated, Signed.unpack(entry.answer)
+        raise Conflict(f"this owner has not answered {asked.kind} {asked.round} of training {asked.training}")
 
     def _once(
         self,
         kind: str,
         round_: int,
-        question: TrainingMessage,
+        question: Question[RoundQuestion] | Question[LocalModelQuestion] | Question[ScoreQuestion],
         seat: Seat,
         answer: Callable[[], list[mpz]],
-    ) -> bytes:
-        return self._journal.once(
-            question.training,
-            kind,
-            round_,
-            question.pack(),
-            lambda: Vector(ciphertexts=seat.key.encode(answer())).pack(),
+    ) -> Signed:
+        def signed() -> bytes:
+            content = Vector(ciphertexts=seat.key.encode(answer()))
+            return self._chain.signer().sign(content, question.signed).pack()
+
+        return Signed.unpack(
+            self._journal.once(question.content.training, kind, round_, question.signed.pack(), signed)
         )
 
     @staticmethod
@@ -208,7 +295,18 @@ class Answering:
         rows = {owner.address: owner.rows for owner in on_chain.owners}
         return Seat(
             order=order,
+            buyer=training.buyer,
             statistics=statistics_for(self._storage.dataset(training.dataset_id), order),
             weights=tuple(relative_weights([rows[a] for a in on_chain.trainers], order.hyper_parameters.weighting)),
+            validators=on_chain.validators,
             place=on_chain.trainers.index(own) if own in on_chain.trainers else None,
         )
+
+
+def _require_products(
+    question: ScoreQuestion, vectors: list[tuple[list[mpz], list[mpz], list[int]]], seat: Seat, domain: Domain
+) -> None:
+    context = proof_context(domain, question.training, f"products-{question.kind}", question.round, seat.buyer)
+    proof = ProductProof.from_bytes(question.proof, len(vectors), seat.key)
+    masked, products, _ = zip(*vectors, strict=True)
+    verify_products(masked, products, proof, seat.key, context)

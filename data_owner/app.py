@@ -14,6 +14,8 @@ from commons.driver import Driver
 from commons.errors import Conflict
 from commons.http import application
 from commons.http.peer import Peers
+from commons.http.request_signing import RequestVerifier
+from commons.http.signatures import Signatures
 from commons.journal import Journal
 from commons.users import api as users_api
 from commons.users.storage import Users
@@ -21,15 +23,22 @@ from data_owner.answering import Answering
 from data_owner.api import datasets, models, registration, trainings
 from data_owner.config import Config
 from data_owner.participation import Participation
+from data_owner.reviewing import Reviewing
 from data_owner.storage import Status, Storage
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def create_app(config: Config) -> Flask:
+def create_app(config: Config, *, answering: type[Answering] = Answering) -> Flask:
     """Make the data owner's application.
 
     The driver that follows its trainings is at ``app.extensions["driver"]``, not started yet.
+
+    Parameters
+    ----------
+    config : Config
+    answering : type
+        How it answers the aggregator: what an owner that cheats would do otherwise.
     """
     config.prepare()
     scratch = config.data_dir / "scratch"
@@ -39,16 +48,19 @@ def create_app(config: Config) -> Flask:
     chain = Connection(config)
     storage = Storage(database)
     users = Users(database)
-    participation = Participation(storage, chain, Peers())
-    answering = Answering(storage, Journal(database), chain)
+    journal = Journal(database)
+    reviewing = Reviewing(storage, journal, chain)
+    participation = Participation(storage, chain, Peers(chain), reviewing)
+    answers = answering(storage, journal, chain)
+    caller = RequestVerifier(config.public_url).caller
 
     def advance(training_id: uuid.UUID) -> None:
         training = participation.follow(training_id)
         if training.status == Status.IN_PROGRESS:
             with suppress(Conflict):  # it is reported already: there is nothing more to answer
-                answering.prepare(training.id)
+                answers.prepare(training.id)
         elif training.status in (Status.FINISHED, Status.FAILED):
-            answering.release(training.id)
+            answers.release(training.id)
 
     driver = Driver(participation.unfinished, advance)
     app = application.create(__name__)
@@ -58,6 +70,8 @@ def create_app(config: Config) -> Flask:
     app.register_blueprint(registration.blueprint(users, participation, config))
     app.register_blueprint(datasets.blueprint(storage, scratch, config.max_upload_mb * 2**20))
     app.register_blueprint(models.blueprint(storage, participation))
-    app.register_blueprint(trainings.blueprint(storage, participation, answering, driver.nudge))
+    app.register_blueprint(
+        trainings.blueprint(storage, participation, answers, reviewing, Signatures(chain), driver.nudge, caller)
+    )
     app.extensions["driver"] = driver
     return app

@@ -9,15 +9,18 @@ import structlog
 
 from commons.chain import deadlines
 from commons.chain.connection import Connection
-from commons.chain.marketplace import Role
+from commons.chain.marketplace import Marketplace, Outcome, PaymentKind, Role
 from commons.chain.marketplace import Status as ChainStatus
+from commons.crypto.proofs import KeyProof, verify_key
 from commons.errors import Conflict, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.peer import Peers
 from commons.learning.local_steps import require_stable
 from commons.learning.statistics import GramStatistics
 from commons.protocol.messages import Order, TrainingRequest
+from commons.protocol.signed import proof_context
 from data_owner import datasets
 from data_owner import peers as calls
+from data_owner.reviewing import Reviewing
 from data_owner.storage import Dataset, Status, Storage, Training
 
 OVER = {
@@ -25,6 +28,8 @@ OVER = {
     ChainStatus.FAILED: "the training failed",
     ChainStatus.EXPIRED: "the training's deadline passed",
 }
+
+REFUNDED = "the arbiter of a dispute refunded the payment"
 
 log = structlog.get_logger()
 
@@ -40,12 +45,15 @@ class Participation:
         The way to the contract, as the owner's account.
     peers : Peers
         Connections to the other services.
+    reviewing : Reviewing
+        Checks reported results.
     """
 
-    def __init__(self, storage: Storage, chain: Connection, peers: Peers) -> None:
+    def __init__(self, storage: Storage, chain: Connection, peers: Peers, reviewing: Reviewing) -> None:
         self._storage = storage
         self._chain = chain
         self._peers = peers
+        self._reviewing = reviewing
         self._lock = threading.RLock()  # nobody follows a training while it is being accepted
 
     def register(self, aggregator_url: str, own_url: str) -> None:
@@ -56,15 +64,17 @@ class Participation:
             market.register(Role.DATA_OWNER)
         elif role != Role.DATA_OWNER:
             raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
-        calls.register(self._peers, aggregator_url, self._chain.address, own_url)
+        calls.register(self._peers, market, aggregator_url, self._chain.address, own_url)
 
     def offer(self, request: TrainingRequest) -> None:
-        """Take note of a request to take part, after checking it against the chain.
+        """Take note of a request to take part, after checking it against the chain, and its key's proof.
 
         Raises
         ------
         VerificationFailed
             The chain has no such order, or another one.
+        InvalidKey, InvalidProof
+            Its modulus is none that an owner could encrypt under, or its proof does not show that it is.
         """
         market = self._chain.marketplace()
         on_chain = market.training(request.training)
@@ -84,6 +94,9 @@ class Participation:
             raise VerificationFailed(f"training {request.training} is not on chain")
         if found != claimed:
             raise VerificationFailed(f"the request claims {claimed}, the chain says {found}")
+        bits = request.order.hyper_parameters.key_bits
+        context = proof_context(self._chain.signer().domain, request.training, "key", 0, on_chain.buyer)
+        verify_key(int(request.order.modulus, 16), KeyProof.from_bytes(request.key_proof, bits), context, bits)
         self._storage.offer(
             Training(
                 id=request.training,
@@ -177,16 +190,22 @@ class Participation:
         if status in (Status.OFFERED, Status.ACCEPTING):  # OFFERED: it was mined after it had been given up
             training = self._storage.move(training_id, Status.INITIATED)
             self._announce(training, own)
-        if on_chain.status in (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED):
+        if on_chain.trainer_count:
             role = "TRAINER" if own in on_chain.trainers else "VALIDATOR"
             training = self._storage.move(training_id, Status.IN_PROGRESS, role=role)
-        if on_chain.status == ChainStatus.FINISHED:
-            role = "TRAINER" if own in on_chain.trainers else "VALIDATOR"
-            earned = sum(payment.wei for payment in market.payments(training_id) if payment.recipient == own)
-            if market.credit(own) > 0:
-                market.withdraw()
-            training = self._storage.move(training_id, Status.FINISHED, role=role, earned=earned)
-        return training
+        if on_chain.result is not None:
+            training = self._reviewing.review(training, on_chain)
+        return self._finish(market, training) if on_chain.status == ChainStatus.FINISHED else training
+
+    def _finish(self, market: Marketplace, training: Training) -> Training:
+        own = self._chain.address
+        payments = [p for p in market.payments(training.id) if p.recipient == own and p.kind != PaymentKind.BOND]
+        if market.credit(own) > 0:
+            market.withdraw()
+        to, reason = Status.FINISHED, training.reason
+        if training.dispute is not None and training.dispute["outcome"] == Outcome.REFUND.name:
+            to, reason = Status.FAILED, ": ".join(filter(None, (REFUNDED, training.reason)))
+        return self._storage.move(training.id, to, earned=sum(payment.wei for payment in payments), reason=reason)
 
     def unfinished(self) -> list[uuid.UUID]:
         """Return the trainings whose place on chain may still change."""
@@ -195,7 +214,7 @@ class Participation:
 
     def _announce(self, training: Training, own: str) -> None:
         try:
-            calls.announce_acceptance(self._peers, training.aggregator_url, training.id, own)
+            calls.announce_acceptance(self._peers, training.aggregator_url, training.aggregator, training.id, own)
         except (PeerUnavailable, PeerRefused, VerificationFailed) as error:  # it reads the chain anyway, a little later
             log.warning("acceptance not announced", training=str(training.id), error=str(error))
 

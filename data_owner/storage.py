@@ -65,7 +65,11 @@ class Dataset(Base):
 
 
 class Training(Base):
-    """A request to take part in a training, and what became of it."""
+    """A request to take part in a training, and what became of it.
+
+    ``reviewed`` says that the reported result was compared with what this owner knows; ``claim`` is what it says if
+    that differs, signed and packed. ``dispute`` is a document for users.
+    """
 
     __tablename__ = "trainings"
 
@@ -78,6 +82,9 @@ class Training(Base):
     dataset_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("datasets.id"), default=None)
     role: Mapped[str | None] = mapped_column(default=None)
     reason: Mapped[str | None] = mapped_column(default=None)
+    reviewed: Mapped[bool] = mapped_column(default=False)
+    claim: Mapped[bytes | None] = mapped_column(default=None)
+    dispute: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     earned: Mapped[int] = mapped_column(Decimal, default=0)
     created: Mapped[datetime] = mapped_column(default=now)
 
@@ -88,13 +95,17 @@ class Training(Base):
 
 
 class Metric(Base):
-    """An MSE that was opened, in 1e-18 units of the squared scaled target."""
+    """An MSE that was opened, in 1e-18 units of the squared scaled target.
+
+    ``verified`` says whether the validators' signatures and the buyer's openings were seen to prove it.
+    """
 
     __tablename__ = "metrics"
 
     training_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("trainings.id"), primary_key=True)
     iteration: Mapped[int] = mapped_column(primary_key=True)
     mse: Mapped[int] = mapped_column(Decimal)
+    verified: Mapped[bool] = mapped_column(default=False)
     created: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -168,10 +179,12 @@ class Storage:
             training.status = Status.ACCEPTING
             training.dataset_id = dataset_id
 
-    def add_metric(self, training_id: uuid.UUID, iteration: int, mse: int) -> None:
-        """Record an MSE; a later one of the same iteration replaces it."""
+    def add_metric(self, training_id: uuid.UUID, iteration: int, mse: int, verified: bool = False) -> None:
+        """Record an MSE. A later one of the same iteration replaces it, unless it was verified and the later is not."""
         with self._database.write() as session:
-            session.merge(Metric(training_id=training_id, iteration=iteration, mse=mse))
+            known = session.get(Metric, (training_id, iteration))
+            if known is None or verified or not known.verified:
+                session.merge(Metric(training_id=training_id, iteration=iteration, mse=mse, verified=verified))
 
     def metrics(self, training_id: uuid.UUID) -> list[Metric]:
         """Return the MSEs of a training by iteration."""

@@ -37,11 +37,17 @@ def blueprint(storage: Storage, participation: Participation) -> Blueprint:
             "status": status,
             "role": training.role,
             "reason": training.reason or missing,
+            "dispute": training.dispute,
             "buyer": training.buyer,
             "aggregator": training.aggregator,
             "dataset_id": None if training.dataset_id is None else str(training.dataset_id),
             "mse_history": [
-                {"time": metric.created.isoformat(), "iteration": metric.iteration, "mse": metric.mse * scale}
+                {
+                    "time": metric.created.isoformat(),
+                    "iteration": metric.iteration,
+                    "mse": metric.mse * scale,
+                    "verified": metric.verified,
+                }
                 for metric in metrics
             ],
             "improvement": max(0.0, (first - last) / first) if first else 0.0,

@@ -1,62 +1,87 @@
-"""Routes that the aggregator calls."""
+"""Routes that the aggregator calls, and in a dispute the arbiter. All but the evidence are signed messages."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from typing import TypeVar
 
-from flask import Blueprint
+from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 
-from commons.http import bodies
+from commons.errors import NotAuthorised
+from commons.http.signatures import Question, Signatures, answer
 from commons.protocol.messages import (
-    Acknowledgement,
+    CosignQuestion,
     LocalModelQuestion,
     Metric,
     Notice,
     RoundQuestion,
     ScoreQuestion,
+    TrainingMessage,
     TrainingRequest,
 )
 from data_owner.answering import Answering
 from data_owner.participation import Participation
+from data_owner.reviewing import Reviewing
 from data_owner.storage import Storage
+
+AboutTraining = TypeVar("AboutTraining", bound=TrainingMessage)
 
 
 def blueprint(
-    storage: Storage, participation: Participation, answering: Answering, nudge: Callable[[uuid.UUID], None]
+    storage: Storage,
+    participation: Participation,
+    answering: Answering,
+    reviewing: Reviewing,
+    signatures: Signatures,
+    nudge: Callable[[uuid.UUID], None],
+    caller: Callable[[], str],
 ) -> Blueprint:
-    """Make the routes."""
+    """Make the routes. ``caller`` returns the address of who signed the current request as a whole."""
     routes = Blueprint("trainings", __name__, url_prefix="/trainings")
+
+    def asked(model: type[AboutTraining], training_id: uuid.UUID) -> Question[AboutTraining]:
+        return signatures.read_from(storage.training(training_id).aggregator, model, training_id)
 
     @routes.post("")
     def offer() -> ResponseReturnValue:
-        participation.offer(bodies.read(TrainingRequest))
-        return bodies.message(Acknowledgement())
+        question = signatures.read(TrainingRequest)
+        request, sender = question.content, question.sender
+        if sender.lower() != request.buyer.lower():
+            raise NotAuthorised(f"signed by {sender}: a request of {request.buyer} is for that account to sign")
+        participation.offer(request)
+        return signatures.acknowledge(question)
 
     @routes.patch("/<uuid:training_id>")
     def notice(training_id: uuid.UUID) -> ResponseReturnValue:
-        bodies.read_about(Notice, training_id)
-        nudge(storage.training(training_id).id)
-        return bodies.message(Acknowledgement())
+        question = asked(Notice, training_id)
+        nudge(training_id)
+        return signatures.acknowledge(question)
 
     @routes.put("/<uuid:training_id>")
     def update(training_id: uuid.UUID) -> ResponseReturnValue:
-        return bodies.message(answering.update(bodies.read_about(RoundQuestion, training_id)))
+        return answer(answering.update(asked(RoundQuestion, training_id)))
 
     @routes.post("/<uuid:training_id>")
     def local_model(training_id: uuid.UUID) -> ResponseReturnValue:
-        return bodies.message(answering.local_model(bodies.read_about(LocalModelQuestion, training_id)))
+        return answer(answering.local_model(asked(LocalModelQuestion, training_id)))
 
     @routes.post("/<uuid:training_id>/metrics")
     def score(training_id: uuid.UUID) -> ResponseReturnValue:
-        return bodies.message(answering.score(bodies.read_about(ScoreQuestion, training_id)))
+        return answer(answering.score(asked(ScoreQuestion, training_id)))
+
+    @routes.post("/<uuid:training_id>/cosign")
+    def cosign(training_id: uuid.UUID) -> ResponseReturnValue:
+        return answer(answering.cosign(asked(CosignQuestion, training_id)))
 
     @routes.put("/<uuid:training_id>/metrics")
     def metric(training_id: uuid.UUID) -> ResponseReturnValue:
-        content = bodies.read_about(Metric, training_id)
-        storage.training(training_id)
-        storage.add_metric(training_id, content.iteration, int(content.mse))
-        return bodies.message(Acknowledgement())
+        return answer(reviewing.take_note(asked(Metric, training_id)))
+
+    @routes.get("/<uuid:training_id>/evidence")
+    def evidence(training_id: uuid.UUID) -> ResponseReturnValue:
+        known = storage.training(training_id)
+        return Response(reviewing.evidence(known.id, caller()), content_type="application/octet-stream")
 
     return routes
