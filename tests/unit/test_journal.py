@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from commons.database import Database
+from commons.database import Database, now
 from commons.errors import Conflict
 from commons.journal import JOURNAL, Journal
 
@@ -108,3 +108,35 @@ def test_other_questions_at_once_get_one_answer_and_one_refusal(journal: Journal
 def test_kept_exchange_is_the_first_that_was_saved(journal: Journal) -> None:
     first = journal.keep(TRAINING, "mask", 0, b"question", b"masks")
     assert journal.keep(TRAINING, "mask", 0, b"other", b"other masks") == first == journal.find(TRAINING, "mask", 0)
+
+
+def test_all_exchanges_of_a_training_come_in_the_order_in_which_they_were_saved(journal: Journal) -> None:
+    exchanges = [("score", 0), ("update", 1), ("update", 0), ("score", 10), ("score", 9)]
+    kept = [
+        (kind, round_, journal.keep(TRAINING, kind, round_, f"{kind} {round_}".encode(), b"answer"))
+        for kind, round_ in exchanges
+    ]
+    journal.keep(uuid.UUID(int=8), "update", 2, b"of another training", b"answer")
+    assert journal.all(TRAINING) == kept
+    assert journal.names(TRAINING) == exchanges
+    assert journal.all(uuid.UUID(int=9)) == journal.names(uuid.UUID(int=9)) == []
+
+
+def test_exchanges_of_one_moment_are_in_the_order_of_their_names(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = now()
+    monkeypatch.setattr("commons.journal.now", lambda: moment)
+    for kind, round_ in (("update", 10), ("update", 9), ("score", 3)):
+        journal.keep(TRAINING, kind, round_, b"question", b"answer")
+    assert journal.names(TRAINING) == [("score", 3), ("update", 9), ("update", 10)]
+    assert [entry[:2] for entry in journal.all(TRAINING)] == journal.names(TRAINING)
+
+
+def test_last_round_is_that_of_the_kind_and_the_training(journal: Journal) -> None:
+    assert journal.last(TRAINING, "update") is None
+    for round_ in (9, 10, 0):
+        journal.keep(TRAINING, "update", round_, b"question", b"answer")
+    journal.keep(TRAINING, "score", 11, b"question", b"answer")
+    journal.keep(uuid.UUID(int=8), "update", 12, b"question", b"answer")
+    assert (journal.last(TRAINING, "update"), journal.last(TRAINING, "score")) == (10, 11)

@@ -12,8 +12,18 @@ import pytest
 
 from commons.database import Database
 from commons.errors import Conflict, NotFound
+from commons.protocol.messages import (
+    DataRequirements,
+    Features,
+    HyperParameters,
+    Order,
+    Participants,
+    Target,
+    TrainingRequest,
+)
 from federated_aggregator.app import MIGRATIONS
 from federated_aggregator.storage import Status, Storage, Training
+from tests.unit.accounts import DOMAIN, account, signer
 
 ALLOWED = {
     ("INITIATED", "IN_PROGRESS"),
@@ -65,11 +75,29 @@ def test_unknown_training_is_not_found(storage: Storage) -> None:
             call(uuid.uuid4())
 
 
-def test_completed_round_is_kept_with_its_model(storage: Storage) -> None:
-    training_id, other = ordered(storage), ordered(storage)
-    storage.complete_round(training_id, 7, b"model")
-    assert (storage.training(training_id).iteration, storage.training(training_id).model) == (7, b"model")
-    assert (storage.training(other).iteration, storage.training(other).model) == (0, b"")
+def test_request_reads_back_as_the_buyer_signed_it(storage: Storage) -> None:
+    request = TrainingRequest(
+        training=uuid.uuid4(),
+        chain_id=31337,
+        contract=DOMAIN.contract,
+        buyer=account(1).address,
+        buyer_url="http://buyer",
+        aggregator_url="http://aggregator",
+        order=Order(
+            model_type="LINEAR_REGRESSION",
+            data_requirements=DataRequirements(
+                features=Features(list=("age",), range=(0, 1)), target=Target(range=(0, 1))
+            ),
+            hyper_parameters=HyperParameters(),
+            participants=Participants(),
+            modulus="c0ffee" * 86,
+        ),
+        key_proof=b"proof",
+    )
+    signed = signer(1).sign(request)
+    training = storage.training(ordered(storage, request=signed.pack()))
+    assert (training.signed_request, training.parsed_request) == (signed, request)
+    assert training.signed_request.verified(TrainingRequest, DOMAIN, request.buyer) == request
 
 
 def test_seconds_and_bytes_of_phases_add_up_whoever_adds_them(storage: Storage) -> None:

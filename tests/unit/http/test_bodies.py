@@ -15,7 +15,7 @@ from commons.http.bodies import MESSAGEPACK
 from commons.protocol.messages import Body, Notice, RoundQuestion
 
 TRAINING = uuid.UUID(int=7)
-QUESTION = RoundQuestion(training=TRAINING, round=3, model=b"\x00\xff" * 5)
+QUESTION = RoundQuestion(training=TRAINING, round=3, included=(0, 2), model=b"\x00\xff" * 5)
 
 
 class Person(Body):
@@ -30,9 +30,9 @@ def client() -> FlaskClient:
     def person() -> object:
         return bodies.document(bodies.read(Person))
 
-    @app.post("/trainings/<uuid:training_id>")
-    def question(training_id: uuid.UUID) -> object:
-        return bodies.message(bodies.read_about(RoundQuestion, training_id))
+    @app.post("/questions")
+    def question() -> object:
+        return bodies.message(bodies.read(RoundQuestion))
 
     @app.get("/notice")
     def notice() -> object:
@@ -56,18 +56,18 @@ def test_both_encodings_are_the_same_message(client: FlaskClient) -> None:
     as_json = QUESTION.model_dump(mode="json")
     assert base64.b64decode(as_json["model"], altchars=b"-_") == QUESTION.model
     for answer in (
-        client.post(f"/trainings/{TRAINING}", data=QUESTION.pack(), content_type=MESSAGEPACK),
-        client.post(f"/trainings/{TRAINING}", json=as_json),
+        client.post("/questions", data=QUESTION.pack(), content_type=MESSAGEPACK),
+        client.post("/questions", json=as_json),
     ):
         assert (answer.status_code, answer.content_type) == (200, MESSAGEPACK)
         assert RoundQuestion.unpack(answer.data) == QUESTION
 
 
-def test_body_about_another_training_than_the_path_is_refused(client: FlaskClient) -> None:
-    other = uuid.UUID(int=8)
-    answer = client.post(f"/trainings/{other}", data=QUESTION.pack(), content_type=MESSAGEPACK)
-    assert answer.status_code == 422
-    assert f"training: the path names {other}, the body {TRAINING}" in answer.get_data(as_text=True)
+@pytest.mark.parametrize(
+    ("content_type", "body"), [(MESSAGEPACK, b"\xc1"), (MESSAGEPACK, b""), ("application/json", b"{")]
+)
+def test_body_that_is_not_what_it_says_is_a_bad_request(client: FlaskClient, content_type: str, body: bytes) -> None:
+    assert client.post("/questions", data=body, content_type=content_type).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,14 @@ import model_buyer
 from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, NoContract, Reverted
 from commons.crypto.paillier import InvalidCiphertext, InvalidOpening
 from commons.crypto.proofs import InvalidProof
+from commons.crypto.signatures import InvalidSignature
 from commons.errors import (
     ConfigurationError,
     Conflict,
     DeltaMLError,
     InvalidInput,
+    NotAuthenticated,
+    NotAuthorised,
     NotFound,
     PeerRefused,
     PeerUnavailable,
@@ -35,6 +38,7 @@ from commons.errors import (
 from commons.http import problems
 from commons.http.problems import STATUS, status_of
 from commons.learning.local_steps import DivergingStep
+from commons.protocol.transcript import InvalidTranscript
 
 
 def every_error() -> list[type[DeltaMLError]]:
@@ -83,12 +87,16 @@ def client(app: Flask) -> FlaskClient:
         (InvalidInput("is odd"), 422),
         (InvalidCiphertext("is odd"), 422),
         (Unsupported("not yet"), 422),
+        (InvalidTranscript("is cut off"), 422),
+        (NotAuthenticated("sign it"), 401),
+        (NotAuthorised("it is for 0xa to send"), 403),
         (NotFound("there is no user 7"), 404),
         (Conflict("not now"), 409),
         (DivergingStep(2.5, 1.25), 409),
         (VerificationFailed("claims 1, is 2"), 409),
         (InvalidOpening("claims 1, is 2"), 409),
         (InvalidProof("claims 1, is 2"), 409),
+        (InvalidSignature("claims 1, is 2"), 409),
         (Reverted("WrongStatus", {"status": "OPEN"}), 409),
         (InsufficientFunds("0xb", 5), 402),
         (PeerRefused("http://peer/x", 409, "no"), 502),

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from commons.errors import InvalidInput
-from commons.protocol import messages
+from commons.protocol import disputes, messages
 from commons.protocol.messages import (
     PROTOCOL_VERSION,
     AggregatorDescription,
+    Cosignature,
+    CosignQuestion,
     DataRequirements,
     Delivery,
     Features,
@@ -33,15 +35,19 @@ from commons.protocol.messages import (
     Order,
     OwnerRegistration,
     Participants,
+    Products,
+    Reply,
     RoundQuestion,
     ScoreQuestion,
     Target,
     Totals,
+    TotalStatement,
     TrainingRequest,
     Vector,
     canonical_json,
     problems_of,
 )
+from commons.protocol.transcript import TranscriptRoot
 
 TRAINING = uuid.UUID("7c9e6679-7425-40de-944b-e07fc1f90ae7")
 ADDRESS = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -59,10 +65,14 @@ ORDER = Order(
 blobs = st.binary(max_size=40)
 rounds = st.integers(0, messages.MAX_ITERATIONS)
 places = st.lists(st.integers(0, 200), max_size=5).map(tuple)
+digests = st.binary(min_size=32, max_size=32)
+many_blobs = st.lists(blobs, max_size=3).map(tuple)
+many_digests = st.lists(digests, max_size=2).map(tuple)
 hexadecimal = st.integers(-(2**4096), 2**4096).map(lambda number: f"{number:x}")
 kinds = st.sampled_from(["zero", "iteration", "settlement"])
 reasons = st.none() | st.text(max_size=30).filter(lambda text: text.isprintable())
 about = {"training": st.uuids()}
+replies = st.lists(st.builds(Reply, place=st.integers(0, 200), content=blobs, signature=blobs), max_size=3).map(tuple)
 BY_TYPE: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
     messages.Acknowledgement: {},
     AggregatorDescription: {
@@ -79,25 +89,50 @@ BY_TYPE: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
         "buyer_url": st.just("http://buyer"),
         "aggregator_url": st.just("http://aggregator"),
         "order": st.just(ORDER),
+        "key_proof": blobs,
     },
     messages.Acceptance: {**about, "address": st.just(ADDRESS)},
     Notice: {**about, "reason": reasons},
-    RoundQuestion: {**about, "round": rounds, "model": blobs},
-    LocalModelQuestion: about,
+    RoundQuestion: {**about, "round": rounds, "included": places, "model": blobs},
+    LocalModelQuestion: {**about, "included": places},
     Vector: {"ciphertexts": blobs},
     MaskedRound: {**about, "round": rounds, "trainers": places, "packed": blobs},
     MaskedModels: {
-        **about, "kind": kinds, "round": rounds, "trainers": places, "contributors": places, "packed": blobs
+        **about, "kind": kinds, "round": rounds, "trainers": places, "contributors": places, "masked": blobs
     },
+    Products: {"ciphertexts": blobs, "proof": blobs},
     ScoreQuestion: {
         **about, "kind": kinds, "round": rounds, "trainers": places, "contributors": places,
-        "masked": blobs, "products": blobs, "masks": blobs,
+        "masked": blobs, "products": blobs, "proof": blobs, "masks": blobs, "salts": blobs,
     },
-    Totals: {**about, "kind": kinds, "round": rounds, "validators": places, "ciphertexts": blobs},
+    CosignQuestion: {
+        **about, "kind": kinds, "round": rounds, "answers": replies, "totals": blobs, "randomisers": blobs
+    },
+    TotalStatement: {
+        **about, "kind": kinds, "round": rounds, "trainers": places, "contributors": places,
+        "question": digests, "masked": digests, "products": digests, "masks": digests,
+        "validators": places, "totals": digests, "commitments": many_digests,
+    },
+    Cosignature: {"signature": blobs},
+    Totals: {
+        **about, "kind": kinds, "round": rounds, "validators": places, "ciphertexts": blobs, "question": digests,
+        "masks": digests, "commitments": many_digests, "cosignatures": many_blobs,
+    },
     Openings: {"totals": st.lists(hexadecimal).map(tuple), "randomisers": st.lists(hexadecimal).map(tuple)},
-    Metric: {**about, "iteration": rounds, "mse": st.integers(0, 2**16 * 10**18).map(str)},
+    Metric: {
+        **about, "iteration": rounds, "mse": st.integers(0, 2**16 * 10**18).map(str), "statement": blobs,
+        "cosignatures": many_blobs, "ciphertexts": blobs,
+        "totals": st.lists(hexadecimal).map(tuple), "randomisers": st.lists(hexadecimal).map(tuple),
+    },
     Delivery: {
-        **about, "model": st.sampled_from(["trained", "averaged"]), "quotients": st.lists(hexadecimal).map(tuple)
+        **about, "model": st.sampled_from(["trained", "averaged"]), "quotients": st.lists(hexadecimal).map(tuple),
+        "salt": digests,
+    },
+    TranscriptRoot: {**about, "root": digests, "entries": st.integers(0, 2**40)},
+    disputes.Claim: {
+        **about, "disputer": st.just(ADDRESS), "claim": st.text(max_size=20), "reported": st.text(max_size=20),
+        "computed": st.text(max_size=20), "copies": digests,
+        "exchanges": st.lists(st.tuples(st.text(max_size=9), st.integers(0, 9)), max_size=3).map(tuple),
     },
 }  # fmt: skip
 ANY = st.one_of([st.builds(kind, **fields) for kind, fields in BY_TYPE.items()])
@@ -162,15 +197,33 @@ def test_garbage_is_refused_as_invalid_input(garbage: bytes) -> None:
     raise AssertionError("garbage is no notice")
 
 
+METRIC = Metric(
+    training=TRAINING,
+    iteration=1,
+    mse="7",
+    statement=b"",
+    cosignatures=(),
+    ciphertexts=b"",
+    totals=(),
+    randomisers=(),
+)
+
+
 @pytest.mark.parametrize("mse", ["", "-1", "1.5", "1e3", "0x1", "9" * 81, 7, None])
 def test_metric_is_decimal_digits(mse: Any) -> None:
     with pytest.raises(ValidationError, match="mse"):
-        Metric(training=TRAINING, iteration=1, mse=mse)
+        Metric.model_validate({**METRIC.model_dump(), "mse": mse})
 
 
 def test_metric_beyond_64_bits_can_be_sent() -> None:
-    metric = Metric(training=TRAINING, iteration=1, mse=str(2**16 * 10**18))
+    metric = METRIC.model_copy(update={"mse": str(2**16 * 10**18)})
     assert Metric.unpack(metric.pack()) == metric
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_digest_of_another_length_is_refused(length: int) -> None:
+    with pytest.raises(ValidationError, match="root"):
+        TranscriptRoot(training=TRAINING, root=bytes(length), entries=1)
 
 
 def test_canonical_order_is_sorted_json_without_spaces() -> None:
@@ -197,6 +250,7 @@ def test_order_reads_back_to_the_same_digest() -> None:
         buyer_url="http://buyer",
         aggregator_url="http://aggregator",
         order=ORDER,
+        key_proof=b"proof",
     )
     for read in (
         Order.model_validate_json(ORDER.canonical()),

@@ -20,7 +20,11 @@ STANDARD = {
 LIBRARIES = {"gmpy2", "numpy"}
 ALSO = {
     "commons/crypto/paillier.py": {"phe"},  # the only importer
+    "commons/crypto/signatures.py": {"eth_account", "eth_keys", "eth_utils"},
+    "commons/protocol/disputes.py": {"pydantic"},
     "commons/protocol/messages.py": {"ormsgpack", "pydantic"},
+    "commons/protocol/signed.py": {"eth_account", "pydantic"},
+    "commons/protocol/transcript.py": {"pydantic"},
 }
 FORBIDDEN_NAMES = {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
 

@@ -38,6 +38,28 @@ def test_half_a_mask_is_refused() -> None:
         wire.decode_masks(bytes(20), 1)
 
 
+@given(roots=st.lists(st.integers(1, 2**1023), max_size=4))
+def test_roots_survive(public_key: PublicKey, roots: list[int]) -> None:
+    roots = [mpz(root) for root in [*roots, 1, public_key.n - 1]]
+    data = wire.encode_roots(roots, public_key)
+    assert len(data) == 128 * len(roots)
+    assert wire.decode_roots(data, len(roots), public_key) == roots
+
+
+@pytest.mark.parametrize("size", [0, 127, 129, 256])
+def test_other_number_of_roots_is_refused(public_key: PublicKey, size: int) -> None:
+    with pytest.raises(InvalidInput, match=f"randomisers: {size} bytes are not 1 numbers of 128 bytes"):
+        wire.decode_roots(b"\x01" * size, 1, public_key)
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_root_that_is_not_reduced_is_refused(public_key: PublicKey, beyond: int) -> None:
+    for root in (mpz(0), public_key.n + beyond):
+        data = wire.encode_roots([mpz(1), root], public_key)
+        with pytest.raises(InvalidInput, match="randomisers: a number is not between 1 and the modulus"):
+            wire.decode_roots(data, 2, public_key)
+
+
 @given(st.integers(0, 6), st.integers(0, 6))
 def test_joined_vectors_are_split_again(parts: int, length: int) -> None:
     vectors = [[part * length + index for index in range(length)] for part in range(parts)]
