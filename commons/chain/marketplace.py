@@ -476,6 +476,97 @@ class Marketplace:
         since = self._read("training", _bytes32(training_id)).orderedBlock
         return [(log["args"]["iteration"], log["args"]["mse"]) for log in self._events(training_id, since, "MseSaved")]
 
+    def reported(self, training_id: UUID) -> Result | None:
+        """Read what the aggregator reported, whatever an arbiter put in its place.
+
+        Parameters
+        ----------
+        training_id : UUID
+            The training.
+
+        Returns
+        -------
+        Result or None
+            None when nothing was reported.
+        """
+        logs = self._events(training_id, self._ordered(training_id), "ResultReported")
+        return _result(logs[-1]) if logs else None
+
+    def accepted(self, training_id: UUID) -> tuple[tuple[str, int], ...]:
+        """Read who accepted a training and did not withdraw, in the order that the shuffle started from.
+
+        Parameters
+        ----------
+        training_id : UUID
+            The training.
+
+        Returns
+        -------
+        tuple of (str, int)
+            Address and rows of each owner.
+        """
+        owners: list[tuple[str, int]] = []
+        names = ("TrainingAccepted", "AcceptanceWithdrawn")
+        for log in self._events(training_id, self._ordered(training_id), *names):
+            owner = log["args"]["owner"]
+            if log["event"] == "TrainingAccepted":
+                owners.append((owner, log["args"]["rows"]))
+            else:  # the last takes the place of the one who left
+                place = [address for address, _ in owners].index(owner)
+                owners[place] = owners[-1]
+                owners.pop()
+        return tuple(owners)
+
+    def resolution(self, training_id: UUID) -> Outcome | None:
+        """Read what the arbiter of a dispute decided.
+
+        Parameters
+        ----------
+        training_id : UUID
+            The training.
+
+        Returns
+        -------
+        Outcome or None
+            None when nothing was decided.
+        """
+        logs = self._events(training_id, self._ordered(training_id), "DisputeResolved")
+        return Outcome(logs[-1]["args"]["outcome"]) if logs else None
+
+    def block_hash(self, number: int) -> bytes:
+        """Read the hash of a block.
+
+        Parameters
+        ----------
+        number : int
+            The block.
+
+        Returns
+        -------
+        bytes
+            32 bytes.
+        """
+        with self._node.translated():
+            return bytes(self._node.web3.eth.get_block(number)["hash"])
+
+    def ledger(self, address: str) -> tuple[int, int]:
+        """Read what an account was ever credited with and has ever withdrawn: the difference is its credit.
+
+        Parameters
+        ----------
+        address : str
+            Any account.
+
+        Returns
+        -------
+        credited, withdrawn : int
+            Wei, over all trainings.
+        """
+        account = "0x" + _address(address).removeprefix("0x").lower().rjust(64, "0")
+        credited = self._logs([None, account], 0, *PaymentKind)
+        withdrawn = self._logs([account], 0, "CreditWithdrawn")
+        return sum(log["args"]["amount"] for log in credited), sum(log["args"]["amount"] for log in withdrawn)
+
     def failure(self, training_id: UUID) -> str:
         """Read why the aggregator gave a training up.
 
@@ -826,23 +917,19 @@ class Marketplace:
         logs = self._events(training_id, since, "ResultReported", "ResultCorrected")
         if not logs:
             raise ChainUnavailable(f"the node has lost the events of training {training_id}")
-        result = logs[-1]["args"]["result"]
-        return Result(
-            iterations=result["iterations"],
-            initial_mse=result["initialMse"],
-            final_mse=result["finalMse"],
-            partial_mses=tuple(result["partialMses"]),
-            contributions=tuple(result["contributions"]),
-            trainers_answered=tuple(result["trainersAnswered"]),
-            validators_answered=tuple(result["validatorsAnswered"]),
-            transcript_root=result["transcriptRoot"],
-            model_hash=result["modelHash"],
-        )
+        return _result(logs[-1])
+
+    def _ordered(self, training_id: UUID) -> int:
+        return int(self._read("training", _bytes32(training_id)).orderedBlock)
 
     def _events(self, training_id: UUID, since: int, *names: str) -> list[EventData]:
         """Decode the training's events of these names, oldest first."""
+        return self._logs([_bytes32(training_id)], since, *names)
+
+    def _logs(self, indexed: list[Any], since: int, *names: str) -> list[EventData]:
+        """Decode the events of these names and indexed values (None for any), oldest first."""
         events = {HexBytes(event.topic): event for event in (self._contract.events[name]() for name in names)}
-        topics: list[Any] = [list(events), _bytes32(training_id)]
+        topics: list[Any] = [list(events), *indexed]
         with self._node.translated():
             logs = self._node.web3.eth.get_logs(
                 {"address": self._contract.address, "fromBlock": BlockNumber(since), "topics": topics}
@@ -861,6 +948,21 @@ _NO_RESULT = Result(
     transcript_root=bytes(32),
     model_hash=bytes(32),
 )
+
+
+def _result(log: EventData) -> Result:
+    result = log["args"]["result"]
+    return Result(
+        iterations=result["iterations"],
+        initial_mse=result["initialMse"],
+        final_mse=result["finalMse"],
+        partial_mses=tuple(result["partialMses"]),
+        contributions=tuple(result["contributions"]),
+        trainers_answered=tuple(result["trainersAnswered"]),
+        validators_answered=tuple(result["validatorsAnswered"]),
+        transcript_root=result["transcriptRoot"],
+        model_hash=result["modelHash"],
+    )
 
 
 def deploy(rpc_url: str, account: LocalAccount) -> str:
