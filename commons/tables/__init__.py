@@ -1,0 +1,1 @@
+"""Reading the tables that users upload, CSV or Parquet, into blocks of numbers."""
