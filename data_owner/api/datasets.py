@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import tempfile
 import uuid
+from collections.abc import Sequence
 from http import HTTPStatus
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, jsonify, request
+from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import UnsupportedMediaType
 
-from commons.errors import InvalidInput
+from commons.http import uploads
 from data_owner import datasets
-from data_owner.storage import Dataset, Storage
+from data_owner.storage import Dataset, Status, Storage, Training
 
 
-def document(dataset: Dataset) -> dict[str, Any]:
-    """Return a dataset as users see it."""
+def document(dataset: Dataset, on_offer: Sequence[Training]) -> dict[str, Any]:
+    """Return a dataset as users see it, with those of the training requests on offer that it fits."""
     table = dataset.table
     return {
         "id": str(dataset.id),
@@ -27,6 +27,11 @@ def document(dataset: Dataset) -> dict[str, Any]:
         "columns": [
             {"name": name, "minimum": float(low), "maximum": float(high)}
             for name, low, high in zip(table.columns, table.minima, table.maxima, strict=True)
+        ],
+        "fits": [
+            str(training.id)
+            for training in on_offer
+            if not datasets.mismatches(table, training.parsed_order.data_requirements)
         ],
         "created": dataset.created.isoformat(),
     }
@@ -46,33 +51,26 @@ def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Blueprint:
     """
     routes = Blueprint("datasets", __name__, url_prefix="/datasets")
 
+    def on_offer() -> list[Training]:
+        return storage.trainings((Status.OFFERED,))
+
     @routes.post("")
     def upload() -> ResponseReturnValue:
-        if request.mimetype != "multipart/form-data":
-            raise UnsupportedMediaType("send a CSV file as multipart/form-data, in the field 'file'")
-        request.max_content_length = limit_bytes
-        file = request.files.get("file")
-        if file is None:
-            raise InvalidInput("is missing: send a CSV file under this name", "file")
-        name = file.filename or "dataset.csv"
-        if name in (".", "..") or name != PurePosixPath(name).name or name != PureWindowsPath(name).name:
-            raise InvalidInput("the file's name must be a name, without a path", "file")
-        if not name.isprintable():
-            raise InvalidInput("the file's name must not have control characters", "file")
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "upload"
-            file.save(path)
-            dataset = datasets.read(name[:200], path)
+            name = uploads.receive(path, limit_bytes)
+            dataset = datasets.read(name, path, uploads.most_values(limit_bytes))
         storage.add_dataset(dataset)
-        return jsonify(document(dataset)), HTTPStatus.CREATED
+        return jsonify(document(dataset, on_offer())), HTTPStatus.CREATED
 
     @routes.get("")
     def list_all() -> ResponseReturnValue:
-        return jsonify({"datasets": [document(dataset) for dataset in storage.datasets()]})
+        offers = on_offer()
+        return jsonify({"datasets": [document(dataset, offers) for dataset in storage.datasets()]})
 
     @routes.get("/<uuid:dataset_id>")
     def show(dataset_id: uuid.UUID) -> ResponseReturnValue:
-        return jsonify(document(storage.dataset(dataset_id)))
+        return jsonify(document(storage.dataset(dataset_id), on_offer()))
 
     @routes.delete("/<uuid:dataset_id>")
     def delete(dataset_id: uuid.UUID) -> ResponseReturnValue:

@@ -58,9 +58,12 @@ def unchanged(town: Town, service: str) -> Iterator[str]:
     def listed() -> list[Any]:
         client = flow.Service(town.platform.urls[service])
         lists = [client.call("GET", path) for path in LISTS[service]]
-        # A training may move on meanwhile, but none appears or goes.
+        # A training may move on meanwhile, and be on offer no more, but none appears or goes.
         return [
-            {key: [item["id"] for item in items] if key == "models" else items for key, items in found.items()}
+            {
+                key: [item["id"] if key == "models" else {**item, "fits": None} for item in items]
+                for key, items in found.items()
+            }
             for found in lists
         ]
 

@@ -140,9 +140,9 @@ def test_file_name_that_is_none_is_refused(town: Town, http: requests.Session, n
 def test_upload_without_a_file_is_refused(town: Town, http: requests.Session) -> None:
     with unchanged(town, "owner-1") as url:
         other_name = http.post(f"{url}/datasets", files={"rows": ("rows.csv", HEAD + b"1,2\n")})
-        assert "send a CSV file under this name" in refused(other_name, 422, "file")
+        assert "send a CSV or Parquet file under this name" in refused(other_name, 422, "file")
         no_file = http.post(f"{url}/datasets", files={"file": (None, "1,2")})
-        assert "send a CSV file under this name" in refused(no_file, 422, "file")
+        assert "send a CSV or Parquet file under this name" in refused(no_file, 422, "file")
         as_json = http.post(f"{url}/datasets", json={"file": "age,target"})
         assert "as multipart/form-data" in refused(as_json, 415)
         cut = {"Content-Type": "multipart/form-data"}
