@@ -8,8 +8,8 @@ everything said before. Each hash starts with what it is for, and with the calle
 chain, the contract, the training, the round and the prover: no proof is one of another training or round. What is
 claimed below about soundness and about what a proof reveals is meant with SHA-256 as a random oracle.
 
-Every verifier demands numbers in their one reduced form: there is one proof to a set of answers, and it cannot be
-changed on the way.
+Every verifier demands numbers in their one reduced form. What is checked together, as a random combination, is
+weighted by hashes of all of it: whoever checks the same, an arbiter too, comes to the same verdict.
 """
 
 from __future__ import annotations
@@ -86,20 +86,23 @@ def verify_opening(ciphertext: mpz, opening: Opening, key: PublicKey) -> None:
 def verify_openings(ciphertexts: Sequence[mpz], openings: Sequence[Opening], key: PublicKey) -> None:
     """Check many openings at the price of one: :func:`verify_opening` of a random combination of them.
 
-    With 128-bit exponents that the buyer does not know, a wrong total passes with probability 2^−128, as n has no
-    factor that short (the small exponents test of Bellare, Garay and Rabin, *Fast batch verification for modular
-    exponentiation and digital signatures*, EUROCRYPT 1998). A randomiser may be off by a factor of small order: it
-    says nothing about a total.
+    With 128-bit exponents from the hash of everything, a wrong total passes with probability 2^−128 for every hash
+    that is tried, as n has no factor that short (the small exponents test of Bellare, Garay and Rabin, *Fast batch
+    verification for modular exponentiation and digital signatures*, EUROCRYPT 1998). A randomiser may be off by a
+    factor of small order: it says nothing about a total.
 
     Raises
     ------
     InvalidOpening
         If a total is not the one in its ciphertext, or a number is not reduced modulo n.
     """
-    exponents = [secrets.randbits(128) for _ in openings]
+    said = [key.encode(ciphertexts)]
+    for opening in openings:
+        _require_reduced(opening, key)
+        said += [_residue_bytes(opening.total % key.n, key.n), _residue_bytes(opening.randomiser, key.n)]
+    exponents = _numbers(_digest("openings", _residue_bytes(key.n, key.n), *said), len(openings))
     root = mpz(1)
     for opening, exponent in zip(openings, exponents, strict=True):
-        _require_reduced(opening, key)
         root = root * powmod(opening.randomiser, exponent, key.n) % key.n
     total = sum(opening.total * exponent for opening, exponent in zip(openings, exponents, strict=True))
     if _made(total, root, key) != linear_combination(ciphertexts, exponents, 0, key):
@@ -223,9 +226,9 @@ def prove_key(private_key: PrivateKey, context: bytes) -> KeyProof:
     challenge e and integer answers z₁ = α + e·p, z₂ = β + e·q below 2^B, B = bits/2 + 257. Two accepted answers to
     different e give Δz₁/Δe as what C holds and then Δz₁·Δz₂ = n·Δe² modulo Q, or the logarithm; since Q > 2^(2B+1)
     the equation holds over the integers. So the longer prime, which does not divide Δe as it is longer than that,
-    divides Δz₁ or Δz₂: it is below 2^B, and the other one is above n/2^B ≥ 2^(bits/2 − 258). That Δz/Δe may be fractions, which elsewhere
-    spoils proofs of this kind in groups of known order, does no harm here: nothing is said about what C holds, only
-    about the two integers Δz₁ and Δz₂, whose size was checked.
+    divides Δz₁ or Δz₂: it is below 2^B, and the other one is above n/2^B ≥ 2^(bits/2 − 258). That Δz/Δe may be
+    fractions, which elsewhere spoils proofs of this kind in groups of known order, does no harm here: nothing is said
+    about what C holds, only about the two integers Δz₁ and Δz₂, whose size was checked.
 
     An honest proof is always accepted. A false statement is accepted with probability 2^−128 for every hash that
     its prover computes, (c) if logarithms in the group are hard to find. (a) and (b) reveal nothing: whoever picks
@@ -350,13 +353,12 @@ def _twist(number: mpz, non_residue: mpz, negate: int, twist: int) -> mpz:
 
 
 def _modulus_challenges(n: mpz, non_residue: mpz, context: bytes) -> list[mpz]:
-    width = _width(n)
-    seed = _digest("key modulus", context, n.to_bytes(width, "big"), non_residue.to_bytes(width, "big"))
+    seed = _digest("key modulus", context, _residue_bytes(n, n), _residue_bytes(non_residue, n))
     return _residues(seed, _FOURTH_ROOTS, n)
 
 
 def _root_challenges(n: mpz, context: bytes) -> list[mpz]:
-    return _residues(_digest("key roots", context, n.to_bytes(_width(n), "big")), _ROOTS, n)
+    return _residues(_digest("key roots", context, _residue_bytes(n, n)), _ROOTS, n)
 
 
 @dataclass(frozen=True)
@@ -377,7 +379,7 @@ class _Group:
         mantissa, exponent = const_pi(length).as_mantissa_exp()
         pi = mantissa >> -(exponent + length - 130)
         prime = (mpz(1) << length) - (mpz(1) << length - 64) - 1 + ((pi + _RFC_3526[length]) << 64)
-        (root,) = _residues(_digest("key group", prime.to_bytes(length // 8, "big")), 1, prime)
+        (root,) = _residues(_digest("key group", _residue_bytes(prime, prime)), 1, prime)
         return cls(prime, (prime - 1) // 2, mpz(4), root * root % prime, mpz(1) << bound_bits)
 
     def power(self, base: mpz, exponent: int) -> mpz:
@@ -390,9 +392,8 @@ def _group_length(bits: int) -> int:
 
 
 def _factor_challenge(n: mpz, context: bytes, group: _Group, *elements: mpz) -> int:
-    width = _width(group.prime)
-    said = [element.to_bytes(width, "big") for element in elements]
-    return _challenge(_digest("key factors", context, n.to_bytes(_width(n), "big"), *said))
+    said = [_residue_bytes(element, group.prime) for element in elements]
+    return _challenge(_digest("key factors", context, _residue_bytes(n, n), *said))
 
 
 def _key_widths(bits: int) -> list[int]:
@@ -551,7 +552,7 @@ def verify_products(
     """Check the proof that :func:`prove_products` made for these ciphertexts.
 
     All its equations, A_v·L_v^e = (1 + n)^f_v·g_v^n and Π L_v^(t_v·f_v) = B·Q^e·h^n, are checked as one, each to the
-    power of a random 128-bit number (the small exponents test, as in :func:`verify_openings`): wrong plaintexts
+    power of a hashed 128-bit number (the small exponents test, as in :func:`verify_openings`): wrong plaintexts
     cancel with probability 2^−128. A root may be off by an element of small order; there is still a root then.
 
     Parameters
@@ -583,7 +584,7 @@ def verify_products(
     combination = _Combination.of(masked, products, key, context)
     e = combination.challenge(proof.commitments, proof.product_commitment, key)
     *linear, quadratic = combination.apply(masked, products, n)
-    weights = [secrets.randbits(SECURITY) for _ in linear]
+    weights = _numbers(_digest("products weights", combination.seed, proof.to_bytes(key)), vectors)
     root = proof.product_root
     for weight, own in zip(weights, proof.roots, strict=True):
         root = root * powmod(own, weight, n) % n
@@ -612,9 +613,9 @@ class _Combination:
         cls, masked: Sequence[Sequence[mpz]], products: Sequence[Sequence[mpz]], key: PublicKey, context: bytes
     ) -> _Combination:
         said = (key.encode(vector) for vector in chain(masked, products))
-        seed = _digest("products combination", context, key.n.to_bytes(_width(key.n), "big"), *said)
+        seed = _digest("products combination", context, _residue_bytes(key.n, key.n), *said)
         length = len(masked[0])
-        numbers = [int.from_bytes(block, "big") for block in _expand(seed, length + len(masked) - 1, _FIELD)]
+        numbers = _numbers(seed, length + len(masked) - 1)
         return cls(seed, numbers[:length], [1, *numbers[length:]])
 
     def apply(self, masked: Sequence[Sequence[mpz]], products: Sequence[Sequence[mpz]], m: mpz) -> list[mpz]:
@@ -660,6 +661,10 @@ def _width(number: mpz) -> int:
     return (int(number.bit_length()) + 7) // 8
 
 
+def _residue_bytes(number: int, modulus: mpz) -> bytes:
+    return number.to_bytes(_width(modulus), "big")
+
+
 def _join(numbers: Iterable[int], widths: Iterable[int]) -> bytes:
     return b"".join(number.to_bytes(width, "big") for number, width in zip(numbers, widths, strict=True))
 
@@ -699,6 +704,10 @@ def _residues(seed: bytes, count: int, modulus: mpz) -> list[mpz]:
     """Return numbers below the modulus from strings that are 128 bits longer: within 2^−128 of uniform."""
     strings = _expand(seed, count, _width(modulus) + _FIELD)
     return [mpz.from_bytes(string, "big") % modulus for string in strings]
+
+
+def _numbers(seed: bytes, count: int) -> list[int]:
+    return [int.from_bytes(string, "big") for string in _expand(seed, count, _FIELD)]
 
 
 def _challenge(digest: bytes) -> int:

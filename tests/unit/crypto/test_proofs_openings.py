@@ -63,3 +63,20 @@ def test_numbers_not_reduced_modulo_n_are_refused(private_key: PrivateKey, publi
             verify_opening(ciphertext, same, public_key)
         with pytest.raises(InvalidOpening, match="not reduced"):
             verify_openings([ciphertext], [same], public_key)
+
+
+def test_every_verifier_of_many_openings_comes_to_the_same_verdict(
+    private_key: PrivateKey, public_key: PublicKey
+) -> None:
+    """Of a randomiser with the wrong sign, too: it says nothing about the total."""
+    ciphertexts = private_key.encrypt([5, 6])
+    openings = [opened(private_key, ciphertext) for ciphertext in ciphertexts]
+    openings[0] = replace(openings[0], randomiser=int(public_key.n) - openings[0].randomiser)
+    verdicts = set()
+    for _ in range(12):
+        try:
+            verify_openings(ciphertexts, openings, public_key)
+            verdicts.add("accepted")
+        except InvalidOpening:
+            verdicts.add("refused")
+    assert len(verdicts) == 1
