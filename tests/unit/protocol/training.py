@@ -11,7 +11,15 @@ from gmpy2 import mpz, powmod
 from commons.crypto.kernel import AffineMap
 from commons.crypto.packing import FRACTION_BITS, from_fixed, to_fixed
 from commons.crypto.paillier import PrivateKey, PublicKey, Randomisers, ShortRandomisers, UniformRandomisers
-from commons.crypto.proofs import verify_opening
+from commons.crypto.proofs import (
+    KeyProof,
+    ProductProof,
+    prove_key,
+    prove_products,
+    verify_key,
+    verify_openings,
+    verify_products,
+)
 from commons.learning import contributions as game
 from commons.learning.local_steps import local_map, local_model, quantise_map
 from commons.learning.statistics import FloatArray, GramStatistics
@@ -60,25 +68,29 @@ class Training:
     ) -> tuple[list[int], list[list[int]], evaluation.MaskedVectors]:
         """Return the MSE of every vector, what the buyer opened, and the aggregator's masks."""
         hidden = evaluation.mask_vectors(vectors, self.key, self.uniform)
-        opened = evaluation.open_masked(hidden.packed, len(vectors), len(vectors[0]), self.private_key)
-        mses = []
-        for masked, masks, products in zip(
-            hidden.masked, hidden.masks, evaluation.products(opened, self.private_key), strict=True
-        ):
-            total = self.open(
+        opened = evaluation.open_masked(hidden.masked, self.private_key)
+        products = evaluation.products(opened, self.private_key)
+        context = f"products of {len(vectors)} vectors".encode()
+        proof = prove_products(hidden.masked, products, opened, self.private_key, context).to_bytes(self.key)
+        received = ProductProof.from_bytes(proof, len(vectors), self.key)
+        verify_products(hidden.masked, products, received, self.key, context)
+        totals = self.open(
+            [
                 [
-                    evaluation.score(owner, factor, masked, products, masks, self.key, self.short)
+                    evaluation.score(owner, factor, masked, squares, masks, self.key, self.short)
                     for owner in self.validators
                 ]
-            )
-            mses.append(evaluation.mse_of_total(total, factor, self.rows))
-        return mses, opened, hidden
+                for masked, masks, squares in zip(hidden.masked, hidden.masks, products, strict=True)
+            ]
+        )
+        return [evaluation.mse_of_total(total, factor, self.rows) for total in totals], opened, hidden
 
-    def open(self, scores: Sequence[mpz]) -> int:
-        ciphertext = evaluation.combine(scores, self.key, self.uniform)
-        opening = evaluation.open_total(ciphertext, self.private_key)
-        verify_opening(ciphertext, opening, self.key)
-        return opening.total
+    def open(self, scores: Sequence[Sequence[mpz]]) -> list[int]:
+        """Return what the buyer opens of every vector's scores."""
+        ciphertexts = [evaluation.combine(column, self.key, self.uniform)[0] for column in scores]
+        openings = [evaluation.open_total(ciphertext, self.private_key) for ciphertext in ciphertexts]
+        verify_openings(ciphertexts, openings, self.key)
+        return [opening.total for opening in openings]
 
     def run(self) -> Outcome:
         try:
@@ -87,10 +99,12 @@ class Training:
             self.uniform.close()
 
     def _run(self) -> Outcome:
+        proof = prove_key(self.private_key, b"key").to_bytes()
+        verify_key(int(self.key.n), KeyProof.from_bytes(proof, self.key.bits), b"key", self.key.bits)
         order, factor = self.order, sum(self.weights)
         divisor = factor << FRACTION_BITS
         zeros = [evaluation.score_zero(owner, self.key, self.short) for owner in self.validators]
-        initial_mse = evaluation.mse_of_zero_total(self.open(zeros), self.rows)
+        initial_mse = evaluation.mse_of_zero_total(self.open([zeros])[0], self.rows)
         maps = [
             AffineMap(*quantise_map(*local_map(owner, order.learning_rate, order.ridge, order.local_steps)), a)
             for owner, a in zip(self.trainers, self.weights, strict=True)
