@@ -13,12 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import ormsgpack
 import pytest
 
+from commons.crypto.signatures import InvalidSignature
 from commons.errors import PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.bodies import MESSAGEPACK
 from commons.http.peer import Patience, Peers
+from commons.http.signatures import SIGNATURE_HEADER, encode_signature
 from commons.protocol.messages import PROTOCOL_VERSION, Acknowledgement, Notice, Vector
+from commons.protocol.signed import Domain, Signed
+from tests.unit.accounts import DOMAIN, Offline, account, signer
 
 NOTICE = Notice(training=uuid.UUID(int=7), reason="x")
+PEERS = Peers(Offline(account(1)))
+QUESTION = signer(1).sign(NOTICE)
+PEER = account(2).address
 GOOD = Acknowledgement().pack()
 ONCE = Patience(answer_s=5, total_s=0)
 A_WHILE = Patience(answer_s=5, total_s=10)
@@ -65,6 +72,7 @@ class Peer:
 
     script: list[Answer]
     asked: list[tuple[str, str, str | None, bytes]] = field(default_factory=list)
+    signatures: list[str | None] = field(default_factory=list)
     url: str = ""
 
 
@@ -81,6 +89,7 @@ def server_for(peer: Peer, bind_and_activate: bool = True) -> Server:
 
         def handle_any(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            peer.signatures.append(self.headers.get(SIGNATURE_HEADER))
             peer.asked.append((self.command, self.path, self.headers.get("Content-Type"), content))
             peer.script[min(len(peer.asked), len(peer.script)) - 1](self)
 
@@ -111,20 +120,20 @@ def serving(*script: Answer) -> Iterator[Peer]:
 
 
 def tell(peer: Peer, patience: Patience = A_WHILE, **optional: object) -> Acknowledgement:
-    return Peers().call("POST", f"{peer.url}/notice", NOTICE, Acknowledgement, patience, **optional)
+    return PEERS.call("POST", f"{peer.url}/notice", NOTICE, Acknowledgement, patience, **optional)
 
 
 def test_message_goes_out_and_the_answer_comes_back() -> None:
     with serving(answer(200, Vector(ciphertexts=b"123").pack())) as peer:
-        assert Peers().call("PUT", f"{peer.url}/x", NOTICE, Vector, ONCE) == Vector(ciphertexts=b"123")
+        assert PEERS.call("PUT", f"{peer.url}/x", NOTICE, Vector, ONCE) == Vector(ciphertexts=b"123")
         assert peer.asked == [("PUT", "/x", MESSAGEPACK, NOTICE.pack())]
 
 
-def test_message_that_was_encoded_before_is_sent_as_it_is() -> None:
+def test_call_without_a_message_has_an_empty_body_and_no_signature() -> None:
     with serving(answer(200, GOOD)) as peer:
-        Peers().call("POST", f"{peer.url}/x", b"\x80", Acknowledgement, ONCE)
-        Peers().call("GET", f"{peer.url}/x", None, Acknowledgement, ONCE)
-        assert [content for *_, content in peer.asked] == [b"\x80", b""]
+        PEERS.call("GET", f"{peer.url}/x", None, Acknowledgement, ONCE)
+        assert [content for *_, content in peer.asked] == [b""]
+        assert peer.signatures == [None]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +241,7 @@ def test_peer_that_does_not_answer_in_time_is_unavailable() -> None:
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[", "http://a..b.invalid", "http://x:99999", "http://"])
 def test_peer_that_cannot_be_reached_is_unavailable(url: str) -> None:
     with pytest.raises(PeerUnavailable, match="does not answer"):
-        Peers().call("GET", url, None, Acknowledgement, ONCE)
+        PEERS.call("GET", url, None, Acknowledgement, ONCE)
 
 
 def test_bytes_of_every_exchange_are_counted() -> None:
@@ -258,7 +267,7 @@ def test_connection_is_kept_for_the_next_call_of_a_thread() -> None:
         answer(200, GOOD)(handler)
 
     with serving(remember) as peer:
-        peers = Peers()
+        peers = Peers(Offline(account(1)))
         for _ in range(3):
             peers.call("POST", peer.url, NOTICE, Acknowledgement, ONCE)
         assert len(connections) == 1
@@ -266,3 +275,116 @@ def test_connection_is_kept_for_the_next_call_of_a_thread() -> None:
         other.start()
         other.join()
         assert len(connections) == 2
+
+
+def signed_answer(signed: Signed) -> Answer:
+    return answer(200, signed.content, **{SIGNATURE_HEADER: encode_signature(signed.signature)})
+
+
+def ask(peer: Peer, **optional: object) -> Signed:
+    return PEERS.ask("POST", f"{peer.url}/notice", QUESTION, Vector, PEER, ONCE, **optional).signed
+
+
+ANSWER = Vector(ciphertexts=b"123")
+
+
+def test_question_goes_out_with_its_signature_and_the_answer_is_verified() -> None:
+    assert PEERS.sign(NOTICE) == QUESTION
+    expected = signer(2).sign(ANSWER, QUESTION)
+    with serving(signed_answer(expected)) as peer:
+        answered = PEERS.ask("POST", f"{peer.url}/notice", QUESTION, Vector, PEER, ONCE)
+        assert (answered.content, answered.signed) == (ANSWER, expected)
+        assert peer.asked == [("POST", "/notice", MESSAGEPACK, NOTICE.pack())]
+        assert peer.signatures == ["0x" + QUESTION.signature.hex()]
+
+
+def test_question_of_somebody_else_is_passed_on_with_its_signature() -> None:
+    theirs = signer(3).sign(NOTICE)
+    with serving(signed_answer(signer(2).sign(ANSWER, theirs))) as peer:
+        PEERS.ask("POST", peer.url, theirs, Vector, PEER, ONCE)
+        assert peer.signatures == ["0x" + theirs.signature.hex()]
+
+
+def test_address_of_the_sender_may_be_written_in_any_case() -> None:
+    with serving(signed_answer(signer(2).sign(ANSWER, QUESTION))) as peer:
+        assert PEERS.ask("POST", peer.url, QUESTION, Vector, PEER.lower(), ONCE).content == ANSWER
+
+
+def test_question_that_is_asked_again_is_the_same() -> None:
+    with serving(problem(503, "restarting"), signed_answer(signer(2).sign(ANSWER, QUESTION))) as peer:
+        PEERS.ask("POST", f"{peer.url}/notice", QUESTION, Vector, PEER, A_WHILE)
+        assert [content for *_, content in peer.asked] == [NOTICE.pack()] * 2
+        assert peer.signatures == ["0x" + QUESTION.signature.hex()] * 2
+
+
+SIGNATURE = encode_signature(signer(2).sign(ANSWER, QUESTION).signature)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {SIGNATURE_HEADER: ""},
+        {SIGNATURE_HEADER: "0x"},
+        {SIGNATURE_HEADER: SIGNATURE[2:]},
+        {SIGNATURE_HEADER: SIGNATURE[:-2]},
+        {SIGNATURE_HEADER: SIGNATURE + "00"},
+        {SIGNATURE_HEADER: SIGNATURE.upper()},
+    ],
+)
+def test_unsigned_answer_is_refused_and_not_asked_for_again(headers: dict[str, str]) -> None:
+    with serving(answer(200, ANSWER.pack(), **headers)) as peer:
+        with pytest.raises(VerificationFailed, match=f"{peer.url}/notice answered without a signature"):
+            ask(peer)
+        assert len(peer.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(signer(3).sign(ANSWER, QUESTION), id="somebody else's"),
+        pytest.param(signer(2).sign(ANSWER), id="to no question"),
+        pytest.param(signer(2).sign(ANSWER, signer(1).sign(Notice(training=NOTICE.training))), id="to another"),
+        pytest.param(signer(2, Domain(1, DOMAIN.contract)).sign(ANSWER, QUESTION), id="of another chain"),
+        pytest.param(signer(2, Domain(31337, PEER)).sign(ANSWER, QUESTION), id="of another contract"),
+        pytest.param(signer(2).sign(Acknowledgement(), QUESTION), id="of another kind"),
+        pytest.param(
+            Signed(content=Vector(ciphertexts=b"124").pack(), signature=signer(2).sign(ANSWER, QUESTION).signature),
+            id="changed on the way",
+        ),
+    ],
+)
+def test_answer_that_the_peer_did_not_sign_to_this_question_is_refused(other: Signed) -> None:
+    with serving(signed_answer(other)) as peer:
+        with pytest.raises(InvalidSignature, match=f"a Vector of {PEER} was claimed, and its signature gives 0x"):
+            ask(peer)
+        assert len(peer.asked) == 1
+
+
+def test_signature_of_an_answer_that_is_none_is_refused() -> None:
+    with serving(answer(200, ANSWER.pack(), **{SIGNATURE_HEADER: "0x" + "ff" * 65})) as peer:
+        with pytest.raises(InvalidSignature, match="a signature has 65 bytes, of which the last is 27 or 28"):
+            ask(peer)
+
+
+def test_signed_answer_in_another_encoding_than_the_canonical_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    loose = ormsgpack.packb({"version": PROTOCOL_VERSION, "ciphertexts": b"123"})
+    assert loose != ANSWER.pack() and Vector.unpack(loose) == ANSWER
+    monkeypatch.setattr(Vector, "pack", lambda _: loose)
+    signed = signer(2).sign(ANSWER, QUESTION)
+    monkeypatch.undo()
+    with serving(signed_answer(signed)) as peer:
+        with pytest.raises(VerificationFailed, match="a Vector, but not in its canonical encoding"):
+            ask(peer)
+
+
+def test_bytes_of_a_signed_exchange_are_counted() -> None:
+    counted: list[int] = []
+    with serving(signed_answer(signer(2).sign(ANSWER, QUESTION))) as peer:
+        ask(peer, count=counted.append)
+    assert counted == [len(NOTICE.pack()) + len(ANSWER.pack())]
+
+
+def test_refusal_of_a_signed_question_needs_no_signature() -> None:
+    with serving(problem(403, "not for you")) as peer, pytest.raises(PeerRefused, match="403: not for you"):
+        ask(peer)
