@@ -143,6 +143,11 @@ class Market:
     def credit(self, address: str) -> int:
         return 0
 
+    def finalize(self, training_id: uuid.UUID) -> None:
+        raise AssertionError("no deadline has passed")
+
+    cancel = expire = finalize
+
     def report(self, result: Result) -> None:
         self.status, self.result = ChainStatus.REPORTED, result
 

@@ -1,0 +1,165 @@
+"""The routes of trainings: who may send what, and who may see what."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from eth_account.signers.local import LocalAccount
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from commons.chain.marketplace import Dispute
+from commons.chain.marketplace import Status as ChainStatus
+from commons.http import application
+from commons.http.bodies import MESSAGEPACK
+from commons.http.signatures import SIGNATURE_HEADER, Signatures, decode_signature, encode_signature
+from commons.protocol import disputes
+from commons.protocol.messages import Acknowledgement, Message, Notice, Openings, Products, TrainingMessage, Vector
+from commons.protocol.signed import Signed
+from commons.users.storage import Users
+from model_buyer.api import models, trainings
+from model_buyer.ordering import Ordering
+from model_buyer.storage import Status
+from tests.unit.model_buyer.scene import (
+    AGGREGATOR,
+    ARBITER,
+    BUYER,
+    DOMAIN,
+    OWNERS,
+    STRANGER,
+    Scene,
+    reported,
+    signer,
+)
+
+
+@dataclass
+class Desk:
+    """The buyer's routes, and who calls them."""
+
+    client: FlaskClient
+    caller: LocalAccount = ARBITER
+    nudged: list[uuid.UUID] = field(default_factory=list)
+
+    def send(self, method: str, path: str, message: Message, account: LocalAccount | None = AGGREGATOR) -> TestResponse:
+        signed = signer(account or AGGREGATOR).sign(message)
+        headers = {"Content-Type": MESSAGEPACK}
+        if account is not None:
+            headers[SIGNATURE_HEADER] = encode_signature(signed.signature)
+        return self.client.open(path, method=method, data=signed.content, headers=headers)
+
+
+@pytest.fixture
+def desk(scene: Scene) -> Desk:
+    app = application.create(__name__)
+    made = Desk(app.test_client())
+    signatures = Signatures(scene.chain)
+    parts = (scene.answering, scene.settlement, scene.reviewing)
+
+    def caller() -> str:
+        return str(made.caller.address)
+
+    app.register_blueprint(trainings.blueprint(scene.storage, signatures, *parts, made.nudged.append, caller))
+    app.register_blueprint(models.blueprint(scene.storage, Users(scene.database), cast(Ordering, None)))
+    return made
+
+
+CALLS: dict[str, tuple[str, str, Callable[[Scene], TrainingMessage], type[Message]]] = {
+    "refresh": ("PATCH", "", lambda scene: scene.masked_round(), Vector),
+    "multiply": ("POST", "/mse", lambda scene: scene.masked_models("iteration"), Products),
+    "open": ("PATCH", "/mse", lambda scene: scene.totals("zero"), Openings),
+    "notice": ("POST", "/notice", lambda scene: Notice(training=scene.id), Acknowledgement),
+    "deliver": ("PUT", "", lambda scene: reported_delivery(scene), Acknowledgement),
+}
+
+
+def reported_delivery(scene: Scene) -> TrainingMessage:
+    outcome = scene.run()
+    scene.market.report(reported(outcome))
+    return scene.delivery(outcome.model)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_aggregator_is_answered_with_a_signature_for_its_question(scene: Scene, desk: Desk, call: str) -> None:
+    method, path, make, kind = CALLS[call]
+    message = make(scene)
+    answer = desk.send(method, f"/models/{scene.id}{path}", message)
+    assert (answer.status_code, answer.mimetype) == (200, MESSAGEPACK)
+    signed = Signed(content=answer.data, signature=decode_signature(answer.headers[SIGNATURE_HEADER]))
+    signed.verified(kind, DOMAIN, BUYER.address, scene.sign(message))
+    assert desk.nudged == ([scene.id] if call in ("notice", "deliver") else [])
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("account", "status"), [(None, 401), (STRANGER, 403), (OWNERS[0], 403), (BUYER, 403)])
+def test_nobody_else_is_answered(scene: Scene, desk: Desk, call: str, account: Any, status: int) -> None:
+    method, path, make, _ = CALLS[call]
+    message = make(scene)
+    before = scene.journal.names(scene.id)
+    assert desk.send(method, f"/models/{scene.id}{path}", message, account).status_code == status
+    assert (scene.journal.names(scene.id), scene.model.weights, desk.nudged) == (before, None, [])
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_message_about_another_training_than_the_path_is_refused(scene: Scene, desk: Desk, call: str) -> None:
+    method, path, make, _ = CALLS[call]
+    message = make(scene).model_copy(update={"training": uuid.uuid4()})
+    answer = desk.send(method, f"/models/{scene.id}{path}", message)
+    assert answer.status_code == 422 and "the path names" in cast(dict[str, Any], answer.json)["detail"]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_unknown_training_is_not_found_whoever_asks(scene: Scene, desk: Desk, call: str) -> None:
+    method, path, _, _ = CALLS[call]
+    unknown = uuid.uuid4()
+    assert desk.send(method, f"/models/{unknown}{path}", Notice(training=unknown), None).status_code == 404
+
+
+def test_arbiter_delivers_in_a_dispute(scene: Scene, desk: Desk) -> None:
+    delivery = reported_delivery(scene)
+    assert desk.send("PUT", f"/models/{scene.id}", delivery, ARBITER).status_code == 403
+    scene.market.status, scene.market.disputed = ChainStatus.DISPUTED, Dispute(OWNERS[0].address, bytes(32), None)
+    assert desk.send("PUT", f"/models/{scene.id}", delivery, ARBITER).status_code == 200
+    assert scene.model.weights is not None
+
+
+def disputed(scene: Scene) -> None:
+    scene.market.report(reported(scene.run(), iterations=3))
+    scene.reviewing.review(scene.model)
+
+
+def test_evidence_is_streamed_to_the_arbiter_in_a_dispute_and_to_nobody_else(scene: Scene, desk: Desk) -> None:
+    path = f"/models/{scene.id}/evidence"
+    assert desk.client.get(path).status_code == 403
+    disputed(scene)
+    answer = desk.client.get(path)
+    assert (answer.status_code, answer.mimetype) == (200, "application/octet-stream")
+    assert answer.data.startswith(disputes.MAGIC)
+    for other in (STRANGER, AGGREGATOR, BUYER, OWNERS[0]):
+        desk.caller = other
+        assert desk.client.get(path).status_code == 403
+    assert desk.client.get(f"/models/{uuid.uuid4()}/evidence").status_code == 404
+
+
+def shown(desk: Desk, scene: Scene) -> dict[str, Any]:
+    return cast(dict[str, Any], desk.client.get(f"/models/{scene.id}").json)
+
+
+def test_user_sees_a_dispute_once_it_is_on_chain(scene: Scene, desk: Desk) -> None:
+    assert shown(desk, scene)["dispute"] is None
+    about_to = {"disputer": None, "reason": "x", "evidence_hash": "00", "outcome": None}
+    scene.storage.move(scene.id, dispute=about_to)
+    assert shown(desk, scene)["dispute"] is None
+    scene.storage.move(scene.id, dispute=about_to | {"disputer": BUYER.address})
+    assert shown(desk, scene)["dispute"] == about_to | {"disputer": BUYER.address}
+
+
+def test_user_is_told_that_a_settled_model_was_not_delivered_until_it_is(scene: Scene, desk: Desk) -> None:
+    scene.storage.move(scene.id, Status.FINISHED)
+    assert "was not delivered" in shown(desk, scene)["model"]["reason"]
+    scene.storage.move(scene.id, weights=[1.0, 2.0, 3.0])
+    assert shown(desk, scene)["model"]["reason"] is None
