@@ -97,7 +97,8 @@ class Report:
     first : Deviation or None
         The first deviation in the order of the protocol.
     curve : tuple of (int, int)
-        Rounds and MSE (1e-18 units) of every evaluation that was verified; 0 is the zero model.
+        Rounds and MSE (1e-18 units) of every evaluation that was verified; 0 is the zero model. A training that
+        converged is measured twice after its last round.
     result : Result or None
         What follows from the transcript, and should be on chain; None if none follows.
     delivery : Delivery or None

@@ -232,7 +232,11 @@ class _Replay:
             complete = complete or (subject == Subject.REQUEST and self._items[subject] == REQUEST_ITEMS)
             checks.append(Check(subject, self._items[subject], deviation, None if complete else unchecked))
         first = min(self._found.values(), key=lambda each: each[0])[1] if self._found else None
-        curve = tuple(sorted(self._curve.items()))
+        curve = tuple(
+            (0 if own.kind == "zero" else own.round, own.mses[0])
+            for own in self._evaluations.values()
+            if own.mses and (own.kind, own.round) != ("zero", 1)
+        )
         if outcome is None:
             return Report(training, tuple(checks), first, curve, None, None)
         return Report(training, tuple(checks), first, curve, self._result(outcome), self._delivery(outcome))

@@ -1,0 +1,95 @@
+"""The ``deltaml`` command: what needs no running service and no database."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from commons.audit import Report, audit, report
+from commons.audit.onchain import audit_with_chain
+from commons.protocol.transcript import InvalidTranscript, Transcript, read
+
+PASSED, DEVIATION, UNREADABLE, UNCHECKED = range(4)
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """DeltaML: check how a model was trained."""
+
+
+@app.command("audit")
+def audit_command(
+    transcript: Annotated[Path, typer.Argument(metavar="TRANSCRIPT", help="The transcript's file.")],
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="JSON-RPC endpoint of a node of the training's chain. The contract's address is in the transcript.",
+            show_default=False,
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the report there as well, as JSON.", show_default=False),
+    ] = None,
+) -> None:
+    """Replay a training's transcript without any secret key, and name the first deviation and its party.
+
+    It is checked that every message is signed by who said it and answers what it says it answers; that the key is
+    sound; every sum of ciphertexts, mask and delivered number; the proofs of products and of openings; the validators'
+    signatures; and the errors, contributions and result that follow. With --chain it is also checked that training,
+    owners, roles (drawn from the block's hash), errors, result and payments are those on chain.
+
+    Needs no running service and no database.
+
+    Exit status: 0 if every check passed that was asked for; 1 if somebody deviated; 2 if the file cannot be read as a
+    transcript, or the command was not understood; 3 if all checks without the chain passed, and those with it could
+    not be made, as the table says why.
+    """
+    screen = Console()
+    errors = Console(stderr=True)
+    try:
+        found = _audit(_read(transcript), chain, errors)
+    except InvalidTranscript as error:
+        errors.print(f"{transcript} cannot be read: {error}", style="red", highlight=False, markup=False)
+        raise typer.Exit(UNREADABLE) from None
+    report.show(found, screen)
+    if json_file is not None:
+        _write(json_file, json.dumps(found.document(), indent=2) + "\n", errors)
+    if found.first is not None:
+        raise typer.Exit(DEVIATION)
+    raise typer.Exit(PASSED if found.passed else UNCHECKED)
+
+
+def _read(path: Path) -> Transcript:
+    try:
+        with path.open("rb") as file:
+            return read(file)
+    except OSError as error:
+        raise InvalidTranscript(error.strerror or str(error)) from None
+
+
+def _write(path: Path, text: str, console: Console) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        console.print(f"{path} cannot be written: {error.strerror}", style="red", highlight=False, markup=False)
+        raise typer.Exit(UNREADABLE) from None
+
+
+def _audit(transcript: Transcript, chain: str | None, console: Console) -> Report:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("Replaying the transcript", total=None)
+        found = audit(transcript, lambda done, total: bar.update(task, completed=done, total=total))
+        if chain is None:
+            return found
+        bar.update(task, description="Asking the chain", total=None)
+        return audit_with_chain(transcript, found, chain)
