@@ -290,3 +290,27 @@ class TestShortFactor:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(proofs, "_verify_factors", lambda *_: None)
             verify_key(self.n, forged, CONTEXT)
+
+
+def test_a_number_with_symbol_one_cannot_stand_for_w() -> None:
+    with pytest.raises(InvalidProof, match="Jacobi symbol"):
+        verify(N, replace(PROOF, non_residue=mpz(4)))
+
+
+def test_a_commitment_outside_the_group_is_refused_though_its_equations_hold() -> None:
+    """−1 disappears wherever the challenge is even."""
+    prime, order, h = slow.group(512)
+    random = Random(8)
+    r, rho, tau = (random.randrange(order) for _ in range(3))
+    C = -pow(4, P, prime) * pow(h, r, prime) % prime
+    e = 1
+    while e % 2:
+        alpha, beta = (random.randrange(1 << 512) for _ in range(2))
+        A = pow(4, alpha, prime) * pow(h, rho, prime) % prime
+        D = pow(C, beta, prime) * pow(h, tau, prime) % prime
+        e = slow.factor_challenge(N, CONTEXT, prime, C, A, D)
+    z, blinds = (alpha + e * P, beta + e * Q), ((rho + e * r) % order, (tau - e * r * Q) % order)
+    assert slow.factors_hold(N, C, e, *z, *blinds, CONTEXT)
+    outside = replace(PROOF, commitment=mpz(C), challenge=e, factors=tuple(map(mpz, z)), blinds=tuple(map(mpz, blinds)))
+    with pytest.raises(InvalidProof, match="it is outside"):
+        verify(N, outside)
