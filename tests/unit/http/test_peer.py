@@ -362,9 +362,10 @@ def test_answer_that_the_peer_did_not_sign_to_this_question_is_refused(other: Si
 
 
 def test_signature_of_an_answer_that_is_none_is_refused() -> None:
-    with serving(answer(200, ANSWER.pack(), **{SIGNATURE_HEADER: "0x" + "ff" * 65})) as peer:
-        with pytest.raises(InvalidSignature, match="a signature has 65 bytes, of which the last is 27 or 28"):
-            ask(peer)
+    nonsense = answer(200, ANSWER.pack(), **{SIGNATURE_HEADER: "0x" + "ff" * 65})
+    reason = "a signature has 65 bytes, of which the last is 27 or 28"
+    with serving(nonsense) as peer, pytest.raises(InvalidSignature, match=reason):
+        ask(peer)
 
 
 def test_signed_answer_in_another_encoding_than_the_canonical_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,9 +374,9 @@ def test_signed_answer_in_another_encoding_than_the_canonical_is_refused(monkeyp
     monkeypatch.setattr(Vector, "pack", lambda _: loose)
     signed = signer(2).sign(ANSWER, QUESTION)
     monkeypatch.undo()
-    with serving(signed_answer(signed)) as peer:
-        with pytest.raises(VerificationFailed, match="a Vector, but not in its canonical encoding"):
-            ask(peer)
+    reason = "a Vector, but not in its canonical encoding"
+    with serving(signed_answer(signed)) as peer, pytest.raises(VerificationFailed, match=reason):
+        ask(peer)
 
 
 def test_bytes_of_a_signed_exchange_are_counted() -> None:
