@@ -59,6 +59,8 @@ class Reviewing:
         """Confirm a reported result if it is the one computed here and the model is there; else dispute it.
 
         A result that differs is disputed at once, a model that is missing when half of the review period is over.
+        One that says that an owner did not answer is not confirmed, though it is the one computed here: confirming
+        ends the review, and only that owner knows whether it did. The review period passes, and then anybody settles.
         """
         market = self._chain.marketplace()
         on_chain = market.training(model.id)
@@ -70,7 +72,9 @@ class Reviewing:
             # The claim is saved first: killed after the transaction, this service still has what it put on chain.
             claim = model.claim or self._claim(model, finding)
             market.dispute_result(model.id, disputes.evidence_hash(Signed.unpack(claim)), on_chain.bond)
-        elif model.weights is not None:
+        elif model.weights is not None and all(
+            (*on_chain.result.trainers_answered, *on_chain.result.validators_answered)
+        ):
             market.finish_model_training(model.id, self._computed[model.id].digest())
 
     def evidence(self, model_id: uuid.UUID, caller: str) -> Iterator[bytes]:
