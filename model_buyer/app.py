@@ -12,6 +12,8 @@ from commons.database import Database
 from commons.driver import Driver
 from commons.http import application
 from commons.http.peer import Peers
+from commons.http.request_signing import RequestVerifier
+from commons.http.signatures import Signatures
 from commons.journal import Journal
 from commons.users import api as users_api
 from commons.users.storage import Users
@@ -19,6 +21,7 @@ from model_buyer.answering import Answering
 from model_buyer.api import models, trainings
 from model_buyer.config import Config
 from model_buyer.ordering import Ordering
+from model_buyer.reviewing import Reviewing
 from model_buyer.settlement import Settlement
 from model_buyer.storage import Status, Storage
 from model_buyer.vault import Vault
@@ -26,10 +29,23 @@ from model_buyer.vault import Vault
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def create_app(config: Config) -> Flask:
+def create_app(
+    config: Config,
+    *,
+    answering: type[Answering] = Answering,
+    settlement: type[Settlement] = Settlement,
+    reviewing: type[Reviewing] = Reviewing,
+) -> Flask:
     """Make the model buyer's application.
 
     The driver that follows its orders is at ``app.extensions["driver"]``, not started yet.
+
+    Parameters
+    ----------
+    config : Config
+    answering, settlement, reviewing : type
+        How it answers the aggregator, what it makes of the end of a training, and how it judges results: what a
+        buyer that cheats would do otherwise.
     """
     config.prepare()
     database = Database(config.database)
@@ -40,18 +56,20 @@ def create_app(config: Config) -> Flask:
     vault = Vault(config.data_dir / "secret.key")
     journal = Journal(database)
     ordering = Ordering(
-        storage, vault, chain, Peers(), config.aggregator_url, config.public_url, config.arbiter_address
+        storage, vault, chain, Peers(chain), config.aggregator_url, config.public_url, config.arbiter_address
     )
-    answering = Answering(storage, vault, journal, chain)
-    settlement = Settlement(storage, journal, answering, chain)
+    answers = answering(storage, vault, journal, chain)
+    ending = settlement(storage, journal, answers, chain)
+    review = reviewing(storage, journal, ending, chain)
+    caller = RequestVerifier(config.public_url).caller
 
     def advance(model_id: uuid.UUID) -> None:
         model = ordering.follow(model_id)
         if model.status == Status.IN_PROGRESS:
-            settlement.confirm(model)
+            review.review(model)
             model = ordering.follow(model_id)
         if model.status in (Status.FINISHED, Status.FAILED, Status.CANCELLED):
-            answering.release(model_id)
+            answers.release(model_id)
 
     driver = Driver(ordering.unfinished, advance)
     app = application.create(__name__)
@@ -59,6 +77,8 @@ def create_app(config: Config) -> Flask:
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(users_api.blueprint(users, chain.address))
     app.register_blueprint(models.blueprint(storage, users, ordering))
-    app.register_blueprint(trainings.blueprint(storage, answering, settlement, driver.nudge))
+    app.register_blueprint(
+        trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, caller)
+    )
     app.extensions["driver"] = driver
     return app
