@@ -15,6 +15,7 @@ from commons.errors import Conflict, NotAuthorised, NotFound, VerificationFailed
 from commons.protocol import disputes
 from commons.protocol.messages import Delivery
 from commons.protocol.outcome import Outcome as Computed
+from commons.protocol.outcome import settle
 from commons.protocol.signed import Signed
 from tests.unit.model_buyer.scene import (
     AGGREGATOR,
@@ -25,6 +26,8 @@ from tests.unit.model_buyer.scene import (
     REPORTED_AT,
     REVIEW_S,
     STRANGER,
+    TRAINERS,
+    WEIGHTS,
     Scene,
     reported,
 )
@@ -142,6 +145,21 @@ def test_hashes_are_the_aggregators_to_report(scene: Scene) -> None:
     deliver(scene, scene.delivery(outcome.model))
     review(scene)
     assert scene.market.finished == 1
+
+
+def test_review_is_left_to_an_owner_that_is_said_not_to_have_answered(scene: Scene) -> None:
+    scene.evaluate("zero", validators=(1,))
+    question = scene.masked_round()
+    scene.answering.refresh(question, scene.sign(question))
+    (zero,) = scene.mses["zero", 0]
+    measured = scene.evaluate("settlement", validators=(1,))
+    outcome = settle(scene.id, zero, measured, WEIGHTS, [TRAINERS, TRAINERS], TRAINERS, 2, (1,))
+    assert outcome.validators_answered == (False, True)
+    scene.market.report(reported(outcome))
+    deliver(scene, scene.delivery(outcome.model))
+    scene.market.clock = REPORTED_AT + REVIEW_S
+    review(scene)
+    assert (scene.market.status, scene.market.finished, scene.market.bonds) == (ChainStatus.REPORTED, 0, [])
 
 
 @pytest.mark.parametrize(
