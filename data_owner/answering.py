@@ -29,7 +29,6 @@ from commons.protocol import evaluation, totals, wire
 from commons.protocol.messages import (
     Cosignature,
     CosignQuestion,
-    EvaluationKind,
     LocalModelQuestion,
     Order,
     Reply,
@@ -39,16 +38,9 @@ from commons.protocol.messages import (
 )
 from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round, scales
 from commons.protocol.signed import Domain, Signed, proof_context
+from data_owner.exchanges import LOCAL_MODEL, UPDATE, score_name
 from data_owner.participation import statistics_for
 from data_owner.storage import Status, Storage
-
-UPDATE = "update"
-"""The journal's name of an answered round."""
-
-
-def score_name(kind: EvaluationKind, round_: int) -> tuple[str, int]:
-    """Return the journal's name of an answered evaluation. There is one settlement, after whatever round."""
-    return f"score-{kind}", 0 if kind == "settlement" else round_
 
 
 @dataclass(frozen=True)
@@ -179,7 +171,7 @@ class Answering:
             fresh = seat.randomisers.take(len(values))
             return [seat.key.encrypt(value, r) for value, r in zip(values, fresh, strict=True)]
 
-        return self._once("local", 0, question, seat, answer)
+        return self._once(LOCAL_MODEL, 0, question, seat, answer)
 
     def score(self, question: Question[ScoreQuestion]) -> Signed:
         """Score masked models: a :class:`Vector` with one ciphertext of rows × MSE for each.

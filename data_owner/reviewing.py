@@ -27,14 +27,8 @@ from commons.protocol.messages import Acknowledgement, Metric, Order, TotalState
 from commons.protocol.outcome import ANSWERED_SHARE
 from commons.protocol.signed import Domain, Signed
 from commons.protocol.totals import verify_metric
-from data_owner.answering import UPDATE, score_name
+from data_owner.exchanges import METRIC, UPDATE, Name, score_name
 from data_owner.storage import Status, Storage, Training
-
-METRIC = "metric-"
-"""The journal's names of metrics begin with this."""
-
-Name = tuple[str, int]
-"""Kind and round of an exchange, or of an evaluation."""
 
 AGAIN: Name = ("zero", 1)
 """The zero model scored once more, by the validators that are left: the result's, but not the history's."""

@@ -4,34 +4,41 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
 
 from commons.chain.connection import Connection
-from commons.chain.marketplace import ChainUnavailable, Participant, Payment, PaymentKind, Reverted, Terms
+from commons.chain.deadlines import GRACE_S
+from commons.chain.marketplace import ChainUnavailable, Dispute, Outcome, Payment, PaymentKind, Result, Reverted, Terms
 from commons.chain.marketplace import Status as ChainStatus
-from commons.chain.marketplace import Training as OnChain
 from commons.database import Database
 from commons.errors import Conflict, PeerUnavailable
 from commons.http.peer import Peers
+from commons.journal import Journal
 from commons.learning.statistics import TableStatistics
 from commons.protocol.messages import (
     DataRequirements,
     Features,
     HyperParameters,
+    Message,
     Order,
     Participants,
     Target,
 )
+from commons.protocol.signed import Signed
 from data_owner.app import MIGRATIONS
 from data_owner.participation import Participation, statistics_for
+from data_owner.reviewing import Reviewing
 from data_owner.storage import Dataset, Status, Storage, Training
+from tests.unit.data_owner.chain import Chain, Market
 
-OWN, OTHER = "0x" + "0a" * 20, "0x" + "0b" * 20
+ACCOUNT: LocalAccount = Account.create()
+OWN, OTHER, BUYER, AGGREGATOR = ACCOUNT.address, "0x" + "0b" * 20, "0x" + "0d" * 20, "0x" + "0e" * 20
 TRAINING = uuid.UUID(int=7)
 ORDER = Order(
     model_type="LINEAR_REGRESSION",
@@ -54,111 +61,42 @@ TERMS = Terms(
 )
 
 
-@dataclass
-class Market:
-    """The contract as far as an owner sees it."""
-
-    status: ChainStatus = ChainStatus.OPEN
-    owners: list[str] = field(default_factory=list)
-    trainer_count: int = 0
-    pending: int = 0
-    credited: int = 0
-    paid: tuple[Payment, ...] = ()
-    reason: str = ""
-    metrics: tuple[tuple[int, int], ...] = ()
-    refusal: Exception | None = None
-    withdrawals: int = 0
-
-    def training(self, training_id: uuid.UUID) -> OnChain:
-        assert training_id == TRAINING
-        return OnChain(
-            id=training_id,
-            status=self.status,
-            buyer="0xBuyer",
-            aggregator="0xAggregator",
-            escrow=100,
-            bond=10,
-            terms=TERMS,
-            owners=tuple(Participant(address, 2, 0, False) for address in self.owners),
-            trainer_count=self.trainer_count,
-            evaluations=0,
-            ordered_block=1,
-            closed_block=2,
-            startable=True,
-            digest=bytes(32),
-            improvement=0,
-            deadline=3000,
-            disputer=None,
-            result=None,
-        )
-
-    def accept_training(self, training_id: uuid.UUID, rows: int) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.owners.append(OWN)
-
-    def unconfirmed(self, address: str) -> int:
-        return self.pending
-
-    def now(self) -> int:
-        return 500
-
-    def history(self, training_id: uuid.UUID) -> tuple[tuple[int, int], ...]:
-        return self.metrics
-
-    def failure(self, training_id: uuid.UUID) -> str:
-        return self.reason
-
-    def payments(self, training_id: uuid.UUID) -> tuple[Payment, ...]:
-        return self.paid
-
-    def credit(self, address: str) -> int:
-        return self.credited if address == OWN else 0
-
-    def withdraw(self) -> None:
-        self.withdrawals += 1
-        self.credited = 0
-
-    def finalize(self, training_id: uuid.UUID) -> None:
-        raise AssertionError("the review has not ended")
-
-
-@dataclass
-class Chain:
-    market: Market
-    address: str = OWN
-
-    def marketplace(self) -> Market:
-        return self.market
-
-
 class Away:
     """Peers that are never there."""
 
-    def call(self, *_: Any, **__: Any) -> Any:
+    def sign(self, message: Message) -> Signed:
+        return Signed(content=message.pack(), signature=b"")
+
+    def ask(self, *_: Any, **__: Any) -> Any:
         raise PeerUnavailable("the aggregator does not answer")
 
 
 @pytest.fixture
 def market() -> Market:
-    return Market()
+    return Market(TERMS, BUYER, AGGREGATOR)
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
+def database(tmp_path: Path) -> Iterator[Database]:
     on = Database(f"sqlite:///{tmp_path / 'service.db'}")
     on.migrate(MIGRATIONS)
-    yield Storage(on)
+    yield on
     on.close()
 
 
 @pytest.fixture
-def participation(storage: Storage, market: Market) -> Participation:
-    return Participation(storage, cast(Connection, Chain(market)), cast(Peers, Away()))
+def storage(database: Database) -> Storage:
+    return Storage(database)
+
+
+@pytest.fixture
+def participation(database: Database, storage: Storage, market: Market) -> Participation:
+    chain = cast(Connection, Chain(market, ACCOUNT))
+    return Participation(storage, chain, cast(Peers, Away()), Reviewing(storage, Journal(database), chain))
 
 
 def offer(storage: Storage, status: Status = Status.OFFERED) -> None:
-    columns = {"order": ORDER.canonical(), "buyer": "0xBuyer", "aggregator": "0xA", "aggregator_url": "http://a"}
+    columns = {"order": ORDER.canonical(), "buyer": BUYER, "aggregator": AGGREGATOR, "aggregator_url": "http://a"}
     storage.offer(Training(id=TRAINING, status=status, **columns))
 
 
@@ -170,6 +108,17 @@ def dataset(storage: Storage, *columns: str, scale: float = 1.0, name: str = "ro
     return made
 
 
+RESULT = Result(
+    iterations=10,
+    initial_mse=100,
+    final_mse=50,
+    partial_mses=(60, 70),
+    contributions=(10, 20),
+    trainers_answered=(True, True),
+    validators_answered=(True,),
+    transcript_root=bytes(32),
+    model_hash=bytes(32),
+)
 OVER = (ChainStatus.CANCELLED, ChainStatus.FAILED, ChainStatus.EXPIRED)
 RUNNING = (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED)
 OPEN = (Status.OFFERED, Status.ACCEPTING, Status.INITIATED, Status.IN_PROGRESS)
@@ -260,6 +209,34 @@ def test_owner_earns_what_the_chain_paid_and_withdraws_it_once(
     assert (training.status, training.role, training.earned) == (Status.FINISHED, "TRAINER", 10**19 + 3)
     assert market.withdrawals == 1
     assert [(metric.iteration, metric.mse) for metric in storage.metrics(TRAINING)] == [(0, 10**20), (5, 7)]
+
+
+@pytest.mark.parametrize("on_chain", [ChainStatus.REPORTED, ChainStatus.DISPUTED])
+def test_silence_is_settled_by_the_owner_once_others_had_the_time_to(
+    storage: Storage, market: Market, participation: Participation, on_chain: ChainStatus
+) -> None:
+    offer(storage, Status.IN_PROGRESS)
+    market.status, market.owners, market.trainer_count = on_chain, [OTHER, OWN, OTHER], 2
+    market.credited, market.paid = 7, (Payment(OWN, PaymentKind.CONTRIBUTION, 7),)
+    market.time = market.deadline + GRACE_S
+    assert participation.follow(TRAINING).status == Status.IN_PROGRESS
+    market.time += 1
+    training = participation.follow(TRAINING)
+    assert (training.status, training.earned, market.withdrawals) == (Status.FINISHED, 7, 1)
+
+
+def test_refund_by_the_arbiter_is_a_failure_and_a_bond_that_returns_is_not_earned(
+    storage: Storage, market: Market, participation: Participation
+) -> None:
+    offer(storage, Status.IN_PROGRESS)
+    market.status, market.owners, market.trainer_count = ChainStatus.FINISHED, [OTHER, OWN, OTHER], 2
+    market.disputed, market.result = Dispute(OWN, bytes(32), Outcome.REFUND), RESULT
+    storage.move(TRAINING, Status.IN_PROGRESS, reviewed=True)
+    market.credited, market.paid = 10, (Payment(OWN, PaymentKind.BOND, 10),)
+    training = participation.follow(TRAINING)
+    assert (training.status, training.earned, market.withdrawals) == (Status.FAILED, 0, 1)
+    assert training.reason is not None and training.reason.startswith("the arbiter of a dispute refunded the payment")
+    assert training.dispute is not None and training.dispute["outcome"] == "REFUND"
 
 
 def test_acceptance_is_on_chain_when_it_is_answered(

@@ -1,0 +1,18 @@
+"""Under which names the owner's journal has the exchanges of a training."""
+
+from __future__ import annotations
+
+from commons.protocol.messages import EvaluationKind
+
+UPDATE = "update"
+LOCAL_MODEL = "local"
+METRIC = "metric-"
+"""Followed by the kind of evaluation that the metric is of."""
+
+Name = tuple[str, int]
+"""Kind and round."""
+
+
+def score_name(kind: EvaluationKind, round_: int) -> Name:
+    """Return the name of an answered evaluation. There is one settlement, after whatever round."""
+    return f"score-{kind}", 0 if kind == "settlement" else round_
