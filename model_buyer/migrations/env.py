@@ -6,7 +6,7 @@ from alembic import context
 from commons import journal
 from commons.database import Base
 from commons.users import storage as users
-from model_buyer import storage
+from model_buyer import predictions, storage
 
 context.configure(
     connection=context.config.attributes["connection"], target_metadata=[Base.metadata, storage.Base.metadata]

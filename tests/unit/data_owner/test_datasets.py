@@ -51,7 +51,10 @@ def client(storage: Storage, scratch: Path) -> FlaskClient:
 
 
 def upload(client: FlaskClient, content: bytes, name: str = "rows.csv") -> TestResponse:
-    return client.post("/datasets", data={"file": (io.BytesIO(content), name)}, content_type="multipart/form-data")
+    body = {"file": (io.BytesIO(content), name)}
+    answer = client.post("/datasets", data=body, content_type="multipart/form-data")
+    answer.request.environ["wsgi.input"].close()  # a temporary file, if it is large
+    return answer
 
 
 def offer(storage: Storage, features: list[str], high: float, status: Status = Status.OFFERED, **values: Any) -> str:
