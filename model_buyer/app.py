@@ -10,7 +10,7 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
-from commons.http import application
+from commons.http import application, uploads
 from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
@@ -19,8 +19,10 @@ from commons.users import api as users_api
 from commons.users.storage import Users
 from model_buyer.answering import Answering
 from model_buyer.api import models, trainings
+from model_buyer.api import predictions as predictions_api
 from model_buyer.config import Config
 from model_buyer.ordering import Ordering
+from model_buyer.predictions import Predictions
 from model_buyer.reviewing import Reviewing
 from model_buyer.settlement import Settlement
 from model_buyer.storage import Status, Storage
@@ -62,6 +64,9 @@ def create_app(
     ending = settlement(storage, journal, answers, chain)
     review = reviewing(storage, journal, ending, chain)
     caller = RequestVerifier(config.public_url).caller
+    files, limit_bytes = config.data_dir / "files", config.max_upload_mb * 2**20
+    files.mkdir(exist_ok=True, mode=0o700)
+    predictions = Predictions(database, storage, files, uploads.most_values(limit_bytes))
 
     def advance(model_id: uuid.UUID) -> None:
         model = ordering.follow(model_id)
@@ -77,6 +82,7 @@ def create_app(
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(users_api.blueprint(users, chain.address))
     app.register_blueprint(models.blueprint(storage, users, ordering))
+    app.register_blueprint(predictions_api.blueprint(storage, predictions, limit_bytes))
     app.register_blueprint(
         trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, caller)
     )
