@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from commons.audit import Report, audit, report
+from commons.audit.arbiter import Arbiter, Case
+from commons.audit.arbitration import withheld
 from commons.audit.onchain import audit_with_chain
+from commons.chain.marketplace import Marketplace
+from commons.configuration import unlock
+from commons.errors import DeltaMLError, PeerUnavailable
 from commons.protocol.transcript import InvalidTranscript, Transcript, read
 
 PASSED, DEVIATION, UNREADABLE, UNCHECKED = range(4)
@@ -66,6 +73,70 @@ def audit_command(
     if found.first is not None:
         raise typer.Exit(DEVIATION)
     raise typer.Exit(PASSED if found.passed else UNCHECKED)
+
+
+@app.command("arbitrate")
+def arbitrate_command(
+    training: Annotated[UUID, typer.Argument(metavar="TRAINING", help="The disputed training's id.")],
+    chain: Annotated[str, typer.Option(metavar="URL", help="JSON-RPC endpoint of a node of the training's chain.")],
+    contract: Annotated[str, typer.Option(metavar="ADDRESS", help="The marketplace's address.")],
+    aggregator: Annotated[str, typer.Option(metavar="URL", help="Where the training's aggregator is.")],
+    keystore: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The arbiter's account, an encrypted keystore.", show_default=False),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option("--password-file", metavar="FILE", help="The keystore's password.", show_default=False),
+    ] = None,
+    refund_unanswered: Annotated[
+        bool,
+        typer.Option(
+            "--refund-unanswered", metavar="", help="Refund the buyer if the aggregator does not answer at all."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Decide, and change nothing on chain.")
+    ] = False,
+) -> None:
+    """Audit a disputed training as its arbiter, decide, and resolve the dispute on chain.
+
+    The transcript is asked of the aggregator, the evidence of whoever disputed; both show them to the arbiter only.
+    The result that follows from the transcript is what is paid for. Without a transcript, or without a result in it,
+    the buyer is refunded. A model that was not delivered is delivered by the arbiter, from the transcript's masks.
+
+    The arbiter's account is that of the keystore, or, on development chains only, of the private key in the
+    environment variable DELTAML_ACCOUNT_PRIVATE_KEY.
+
+    Exit status: 0 if the dispute is resolved (with --dry-run: decided); 1 if it could not be; 2 if the command was
+    not understood.
+    """
+    screen, errors = Console(), Console(stderr=True)
+    try:
+        account = unlock(os.environ.get("DELTAML_ACCOUNT_PRIVATE_KEY"), keystore, password_file)
+        arbiter = Arbiter(Marketplace(chain, contract, account), account)
+        case = _examined(arbiter, training, aggregator.rstrip("/"), chain, refund_unanswered, errors)
+        if case.report is not None:
+            report.show(case.report, screen)
+        report.show_case(case, screen)
+        refused = None if dry_run else arbiter.settle(training, case)
+    except DeltaMLError as error:
+        errors.print(f"{training} cannot be decided: {error}", style="red", highlight=False, markup=False)
+        raise typer.Exit(1) from None
+    if refused is not None:
+        screen.print(f"The buyer did not take the model: {refused}", style="yellow", highlight=False, markup=False)
+    screen.print("Nothing was changed." if dry_run else "Resolved on chain.", highlight=False)
+
+
+def _examined(
+    arbiter: Arbiter, training: UUID, aggregator: str, chain: str, refund_unanswered: bool, console: Console
+) -> Case:
+    try:
+        return arbiter.examine(training, aggregator, lambda shown: _audit(shown, chain, console))
+    except PeerUnavailable as error:
+        if not refund_unanswered:
+            raise PeerUnavailable(f"{error}. If it stays silent, --refund-unanswered refunds the buyer") from None
+        return Case(None, None, None, (), withheld(str(error)))
 
 
 def _read(path: Path) -> Transcript:

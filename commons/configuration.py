@@ -90,19 +90,10 @@ class Config(BaseModel):
 
     def account(self) -> LocalAccount:
         """Unlock the service's Ethereum account."""
-        try:
-            if self.account_private_key is not None:
-                return _account(self.account_private_key.get_secret_value())
-            assert self.account_keystore is not None and self.account_password_file is not None
-            keystore = _read(self.account_keystore, "DELTAML_ACCOUNT_KEYSTORE")
-            password = _read(self.account_password_file, "DELTAML_ACCOUNT_PASSWORD_FILE").rstrip("\n")
-            return _account(Account.decrypt(keystore, password))
-        except ConfigurationError:
-            raise
-        except Exception:  # the libraries raise many kinds, and their texts may quote the key
-            raise ConfigurationError(
-                "the Ethereum account cannot be unlocked: check the key, or the keystore and its password"
-            ) from None
+        secret = self.account_private_key
+        return unlock(
+            None if secret is None else secret.get_secret_value(), self.account_keystore, self.account_password_file
+        )
 
     def prepare(self) -> None:
         """Make the data directory, readable by this user alone."""
@@ -138,6 +129,30 @@ def read(config: type[AnyConfig], environment: Mapping[str, str] = os.environ, *
             for item in problems_of(error)
         ]
         raise ConfigurationError("; ".join(reasons)) from None
+
+
+def unlock(private_key: str | None, keystore: Path | None, password_file: Path | None) -> LocalAccount:
+    """Return the account of a private key, or of a keystore and the file with its password.
+
+    Raises
+    ------
+    ConfigurationError
+        Neither is given, or it is none. The text does not quote it.
+    """
+    try:
+        if private_key is not None:
+            return _account(private_key)
+        if keystore is None or password_file is None:
+            raise ConfigurationError("an Ethereum account is needed: a keystore and the file with its password")
+        content = _read(keystore, "DELTAML_ACCOUNT_KEYSTORE")
+        password = _read(password_file, "DELTAML_ACCOUNT_PASSWORD_FILE").rstrip("\n")
+        return _account(Account.decrypt(content, password))
+    except ConfigurationError:
+        raise
+    except Exception:  # the libraries raise many kinds, and their texts may quote the key
+        raise ConfigurationError(
+            "the Ethereum account cannot be unlocked: check the key, or the keystore and its password"
+        ) from None
 
 
 def _account(key: str | bytes) -> LocalAccount:

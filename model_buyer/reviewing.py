@@ -15,7 +15,7 @@ from commons.chain.marketplace import Status as ChainStatus
 from commons.errors import NotFound
 from commons.journal import Journal
 from commons.protocol import disputes
-from commons.protocol.disputes import Claim, Copy, Difference
+from commons.protocol.disputes import NOT_DELIVERED, Claim, Copy, Difference
 from commons.protocol.evaluation import Diverged
 from commons.protocol.signed import Signed
 from model_buyer.settlement import NotOpened, Settlement
@@ -114,7 +114,7 @@ class Reviewing:
         if model.weights is None and market.now() >= on_chain.deadline - on_chain.terms.review_period // PATIENCE:
             came = model.reason or "nothing came"
             reason = f"the model was not delivered by half of the review period: {came}"
-            return Finding(reason, (Difference("delivery of the model", "the result it belongs to", came),))
+            return Finding(reason, (Difference(NOT_DELIVERED, "the result it belongs to", came),))
         return None
 
     def _claim(self, model: Model, finding: Finding) -> bytes:

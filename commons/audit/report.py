@@ -6,6 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from commons.audit.arbiter import Case
 from commons.audit.findings import Check, Report
 
 
@@ -43,3 +44,14 @@ def _verdict(report: Report) -> Text:
 def show(report: Report, console: Console) -> None:
     """Print a report."""
     console.print(render(report), highlight=False)
+
+
+def show_case(case: Case, console: Console) -> None:
+    """Print what an arbiter found and decided."""
+    if case.claim is not None:
+        console.print(f"{case.claim.disputer} claims about {case.claim.claim}:", highlight=False)
+        console.print(f"  reported  {case.claim.reported}\n  computed  {case.claim.computed}", highlight=False)
+    for remark in case.remarks:
+        console.print(remark, style="yellow", highlight=False, markup=False)
+    decision = case.decision
+    console.print(f"Decision: {decision.outcome.name}: {decision.reason}", style="bold", highlight=False, markup=False)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import requests
 from pydantic import ValidationError
@@ -18,12 +18,11 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 from urllib3.exceptions import HTTPError
 
-from commons.chain.connection import Connection
 from commons.errors import InvalidInput, NotAuthenticated, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.bodies import MESSAGEPACK
 from commons.http.signatures import SIGNATURE_HEADER, decode_signature, encode_signature
 from commons.protocol.messages import Message
-from commons.protocol.signed import Signed
+from commons.protocol.signed import Signed, Signer
 
 CONNECT_TIMEOUT_S = 3.05
 RETRIED_STATUSES = frozenset(
@@ -71,6 +70,13 @@ class Answered(Generic[Answer]):
     signed: Signed
 
 
+class Signing(Protocol):
+    """Has an account that signs."""
+
+    def signer(self) -> Signer:
+        """Return what signs as that account, for one contract on one chain."""
+
+
 class Peers:
     """The connections of one service to the others.
 
@@ -78,11 +84,11 @@ class Peers:
 
     Parameters
     ----------
-    chain : Connection
-        Has the account that signs, and says on which contract of which chain signatures count.
+    chain : Signing
+        A service's connection to the chain: has the account that signs.
     """
 
-    def __init__(self, chain: Connection) -> None:
+    def __init__(self, chain: Signing) -> None:
         self._chain = chain
         self._local = threading.local()
 

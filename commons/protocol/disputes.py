@@ -26,6 +26,9 @@ MAGIC = b"DeltaML evidence 2\n"
 
 MAX_WORDS = 10_000
 
+NOT_DELIVERED = "delivery of the model"
+"""What a difference is about when the model did not come: the arbiter then delivers it."""
+
 Words = Annotated[StrictStr, Field(max_length=MAX_WORDS)]
 
 
