@@ -9,9 +9,9 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
-from commons.errors import NotAuthenticated
 from commons.http import application
 from commons.http.peer import Peers
+from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
 from federated_aggregator.api import aggregator, models
@@ -33,35 +33,34 @@ def create_app(
     owners: type[Owners] = Owners,
     evaluations: type[Evaluations] = Evaluations,
     orchestration: type[Orchestration] = Orchestration,
+    transcripts: type[Transcripts] = Transcripts,
 ) -> Flask:
     """Make the aggregator's application.
 
     The driver that runs its trainings is at ``app.extensions["driver"]``, not started yet. The classes are those of
-    what speaks to others and decides what is reported: a test of what a cheating aggregator can do puts in its own.
+    what speaks to others, decides what is reported and shows the transcript: a test of what a cheating aggregator can
+    do puts in its own.
     """
     config.prepare()
     database = Database(config.database)
     database.migrate(MIGRATIONS)
     chain = Connection(config)
     storage = Storage(database)
-    transcripts = Transcripts(Journal(database), chain)
+    records = transcripts(Journal(database), chain)
     signatures = Signatures(chain)
     peers = Peers(chain)
     talk = owners(peers, config.round_timeout_s)
     buyer = Buyer(peers)
-    scoring = evaluations(transcripts, peers, talk, buyer)
+    scoring = evaluations(records, peers, talk, buyer)
     recorder = Recorder(storage, scoring, chain, talk, buyer)
-    training = Training(storage, Rounds(transcripts, peers, talk, buyer), scoring, recorder.report)
-    lifecycle = orchestration(storage, transcripts, training, recorder, scoring, talk, buyer, chain)
+    training = Training(storage, Rounds(records, peers, talk, buyer), scoring, recorder.report)
+    lifecycle = orchestration(storage, records, training, recorder, scoring, talk, buyer, chain)
+    caller = RequestVerifier(config.public_url).caller
     driver = Driver(lifecycle.unfinished, lifecycle.advance, lifecycle.register)
     app = application.create(__name__)
     app.register_blueprint(application.health("federated_aggregator", "/helper/ping"))
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(aggregator.blueprint(storage, chain, signatures))
-    app.register_blueprint(models.blueprint(storage, transcripts, lifecycle, chain, signatures, _nobody, driver.nudge))
+    app.register_blueprint(models.blueprint(storage, records, lifecycle, chain, signatures, caller, driver.nudge))
     app.extensions["driver"] = driver
     return app
-
-
-def _nobody() -> str:
-    raise NotAuthenticated("requests are not signed yet")
