@@ -222,6 +222,7 @@ def order_for(
     features: Sequence[str],
     ether: float = 5,
     name: str = "diabetes progression",
+    description: Mapping[str, Any] | None = None,
     **optional: Mapping[str, Any],
 ) -> Json:
     """Return the body of an order for a linear regression on the Diabetes data.
@@ -236,6 +237,8 @@ def order_for(
         The payment.
     name : str
         What the model is called.
+    description : mapping, optional
+        What is said about the features, which every party reads and passes on.
     **optional
         ``hyper_parameters``, ``participants`` and ``terms``, each with only the fields that differ from the
         defaults.
@@ -246,7 +249,7 @@ def order_for(
         "user_id": user_id,
         "payments_requirements": {"pay_for_model": {"unit": "ether", "value": ether}},
         "data_requirements": {
-            "features": {"list": list(features), "range": [-2, 2], "pre_processing": [], "desc": {}},
+            "features": {"list": list(features), "range": [-2, 2], "pre_processing": [], "desc": description or {}},
             "target": {"name": "target", "range": [25, 346], "desc": []},
         },
         **optional,

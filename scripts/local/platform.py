@@ -23,6 +23,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEVELOPMENT_MNEMONIC = "test test test test test test test test test test test junk"
 """The mnemonic whose accounts every anvil chain funds. All the world knows it: for local chains only."""
 
+MODULES: Mapping[str, str] = {"aggregator": "federated_aggregator", "buyer": "model_buyer", "owner": "data_owner"}
+"""What is run as which service."""
+
 
 class PortInUse(DeltaMLError):
     """Somebody else listens on a port that the platform needs.
@@ -111,6 +114,8 @@ class LocalPlatform:
         Where the processes listen.
     extra_env : mapping of str to mapping, optional
         Environment to add for a process, by the process's name.
+    modules : mapping of str to str, optional
+        Modules that are run as services in place of the real ones, by the names in :data:`MODULES`.
 
     Attributes
     ----------
@@ -122,7 +127,13 @@ class LocalPlatform:
         The base URL of each process.
     """
 
-    def __init__(self, directory: Path, ports: Ports, extra_env: Mapping[str, Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ports: Ports,
+        extra_env: Mapping[str, Mapping[str, str]] | None = None,
+        modules: Mapping[str, str] | None = None,
+    ) -> None:
         self.directory = directory.resolve()
         self.ports = ports
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.by_name().items()}
@@ -131,6 +142,7 @@ class LocalPlatform:
         self.accounts = dict(zip(names, development_accounts(len(names)), strict=True))
         self.supervisor = Supervisor()
         self._extra_env = extra_env or {}
+        self._modules = {**MODULES, **(modules or {})}
 
     def __enter__(self) -> Self:
         """Return the platform; start nothing yet."""
@@ -249,11 +261,11 @@ class LocalPlatform:
         return [str(programs[0]), *(str(part) for option in options.items() for part in option)]
 
     def _service_argv(self, name: str) -> list[str]:
-        module = {"aggregator": "federated_aggregator", "buyer": "model_buyer"}.get(name, "data_owner")
+        kind = name if name in self._modules else "owner"
         return [
             sys.executable,
             "-m",
-            module,
+            self._modules[kind],
             "--host",
             "127.0.0.1",
             "--port",
