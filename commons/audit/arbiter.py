@@ -14,7 +14,7 @@ import requests
 from eth_account.signers.local import LocalAccount
 
 from commons.audit import arbitration
-from commons.audit.arbitration import Decision
+from commons.audit.arbitration import Decision, Proven
 from commons.audit.findings import Report
 from commons.chain.marketplace import Marketplace, Status, Training
 from commons.crypto.paillier import PublicKey
@@ -95,19 +95,19 @@ class Arbiter:
             return Case(None, None, None, (), arbitration.withheld(str(error)))
         report = audit(shown)
         remarks = []
-        claim, answered = None, frozenset[str]()
+        claim, proven = None, Proven()
         try:
             evidence = self._evidence(on_chain, request, aggregator_url)
             claim = disputes.verify(
                 evidence, training_id, on_chain.disputer, self._evidence_hash(training_id), self._domain
             )
             key = PublicKey.from_modulus(int(request.order.modulus, 16), request.order.hyper_parameters.key_bits)
-            answered = arbitration.proven_answers(
+            proven = arbitration.examine_copies(
                 evidence.copies, on_chain.disputer, header, request, on_chain.result.iterations, key
             )
         except (PeerRefused, PeerUnavailable, InvalidInput, VerificationFailed) as error:
             remarks.append(f"{on_chain.disputer} disputed, and its evidence does not count: {error}")
-        decision = arbitration.decide(report, on_chain.result, claim, answered, header)
+        decision = arbitration.decide(report, on_chain.result, claim, proven, header)
         return Case(report, request, claim, tuple(remarks), decision)
 
     def settle(self, training_id: UUID, case: Case) -> str | None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from pydantic import ValidationError
+
 from commons.audit.findings import Report
 from commons.chain.training import Outcome, Result
 from commons.crypto.paillier import PublicKey
-from commons.errors import InvalidInput, VerificationFailed
+from commons.errors import DeltaMLError
+from commons.learning.local_steps import relative_weights
 from commons.protocol.disputes import NOT_DELIVERED, Claim, Copy
-from commons.protocol.messages import Delivery, Message, RoundQuestion, ScoreQuestion, TrainingRequest, Vector
+from commons.protocol.messages import Delivery, Metric, RoundQuestion, ScoreQuestion, TrainingRequest, Vector
 from commons.protocol.outcome import ANSWERED_SHARE
-from commons.protocol.signed import AnyMessage, Domain, Signed
+from commons.protocol.signed import Domain, Signed
+from commons.protocol.totals import verify_metric
 from commons.protocol.transcript import Header
 
 
@@ -43,7 +47,23 @@ def withheld(why: str) -> Decision:
     return Decision(Outcome.REFUND, None, None, f"the aggregator did not show its transcript: {why}")
 
 
-def decide(report: Report, reported: Result, claim: Claim | None, answered: frozenset[str], header: Header) -> Decision:
+@dataclass(frozen=True)
+class Proven:
+    """What a disputer's copies prove.
+
+    Parameters
+    ----------
+    answered : frozenset of str
+        Address of the owner, if it answered enough to be paid.
+    lie : str or None
+        An MSE that the aggregator signed, and that does not follow from the evidence which it gave with it.
+    """
+
+    answered: frozenset[str] = frozenset()
+    lie: str | None = None
+
+
+def decide(report: Report, reported: Result, claim: Claim | None, proven: Proven, header: Header) -> Decision:
     """Decide a dispute.
 
     Parameters
@@ -54,8 +74,8 @@ def decide(report: Report, reported: Result, claim: Claim | None, answered: froz
         What it reported.
     claim : Claim or None
         What the disputer claims; None if it showed nothing.
-    answered : frozenset of str
-        Addresses of the owners that have shown that they answered enough to be paid (:func:`proven_answers`).
+    proven : Proven
+        What its copies prove (:func:`examine_copies`).
     header : Header
         Of the transcript: who is who.
 
@@ -64,7 +84,8 @@ def decide(report: Report, reported: Result, claim: Claim | None, answered: froz
     Decision
         REFUND if no result follows from the transcript, or it is not the one whose hash was reported. CORRECTED if
         another result follows, or the model was not delivered, which the arbiter then does itself: whether it was, and
-        whether an answer was lost or dropped, cannot be known, and this way neither lie pays. Else AS_REPORTED.
+        whether an answer was lost or dropped, cannot be known, and this way neither lie pays; and, with the same result,
+        if the aggregator deviated in what moves no money, so that who found it has its bond back. Else AS_REPORTED.
     """
     result = report.result
     if result is None:
@@ -73,7 +94,7 @@ def decide(report: Report, reported: Result, claim: Claim | None, answered: froz
         return withheld(
             f"it showed one with the root {result.transcript_root.hex()}, and reported {reported.transcript_root.hex()}"
         )
-    result = _with_answers(result, answered, header)
+    result = _with_answers(result, proven.answered, header)
     if result != reported:
         names = [name for name, value in vars(result).items() if value != getattr(reported, name)]
         reason = f"the reported {', '.join(names)} {'is' if len(names) == 1 else 'are'} not what follows"
@@ -81,16 +102,19 @@ def decide(report: Report, reported: Result, claim: Claim | None, answered: froz
     if claim is not None and NOT_DELIVERED in claim.claim:
         reason = "the result stands; the model is delivered by the arbiter, from the masks in the transcript"
         return Decision(Outcome.CORRECTED, result, report.delivery, reason)
+    deviation = proven.lie or (None if report.first is None else str(report.first))
+    if deviation is not None:
+        return Decision(Outcome.CORRECTED, result, report.delivery, f"the result stands, but {deviation}")
     return Decision(Outcome.AS_REPORTED, None, report.delivery, "the reported result is the one that follows")
 
 
-def proven_answers(
+def examine_copies(
     copies: Sequence[Copy], owner: str, header: Header, request: TrainingRequest, iterations: int, key: PublicKey
-) -> frozenset[str]:
-    """Return the owner's address, alone in a set, if its copies prove that it answered enough to be paid.
+) -> Proven:
+    """Return what an owner's copies prove.
 
-    A copy counts if the aggregator signed the question and the owner its answer. That the answer arrived, it does not
-    prove: see :func:`decide`.
+    An answer counts if the aggregator signed the question and the owner its answer. That it arrived, it does not prove:
+    see :func:`decide`.
 
     Parameters
     ----------
@@ -106,24 +130,49 @@ def proven_answers(
         The training's.
     """
     domain = Domain(request.chain_id, request.contract)
-    length = request.order.length
     rounds: set[int] = set()
+    scored = False
+    lie = None
     for copy in copies:
         try:
+            asked = Signed.unpack(copy.question)
+            answer = Signed.unpack(copy.answer)
             if owner in header.trainers and copy.kind == "update":
-                question = _asked(copy, RoundQuestion, Vector, header.aggregator, owner, domain)
-                if question.training == request.training:
-                    key.decode(_answer(copy).ciphertexts, length)
-                    rounds.add(question.round)
-            elif owner in header.validators and copy.kind.startswith("score-settlement"):
-                scored = _asked(copy, ScoreQuestion, Vector, header.aggregator, owner, domain)
-                if (scored.training, scored.kind, scored.round) == (request.training, "settlement", iterations):
-                    return frozenset({owner})
-        except (VerificationFailed, InvalidInput):  # it proves nothing
+                update = asked.verified(RoundQuestion, domain, header.aggregator)
+                key.decode(answer.verified(Vector, domain, owner, asked).ciphertexts, request.order.length)
+                if update.training == request.training:
+                    rounds.add(update.round)
+            elif owner in header.validators and copy.kind == "score-settlement":
+                question = asked.verified(ScoreQuestion, domain, header.aggregator)
+                answer.verified(Vector, domain, owner, asked)
+                scored |= (question.training, question.kind, question.round) == (
+                    request.training,
+                    "settlement",
+                    iterations,
+                )
+            elif copy.kind.startswith("metric-"):
+                metric = asked.verified(Metric, domain, header.aggregator)
+                if metric.training == request.training:
+                    lie = lie or _lie(metric, header, request, key, domain)
+        except (DeltaMLError, ValidationError):  # it proves nothing
             continue
     part, whole = ANSWERED_SHARE
-    enough = len({round_ for round_ in rounds if round_ < iterations}) * whole >= iterations * part
-    return frozenset({owner}) if owner in header.trainers and enough else frozenset()
+    enough = len([round_ for round_ in rounds if round_ < iterations]) * whole >= iterations * part
+    answered = scored or (owner in header.trainers and enough)
+    return Proven(frozenset({owner} if answered else ()), lie)
+
+
+def _lie(metric: Metric, header: Header, request: TrainingRequest, key: PublicKey, domain: Domain) -> str | None:
+    trainers = len(header.trainers)
+    hyper = request.order.hyper_parameters
+    weights = relative_weights(header.rows[:trainers], hyper.weighting)
+    try:
+        _, (mse, *_) = verify_metric(metric, hyper, weights, header.validators, header.rows[trainers:], key, domain)
+    except (DeltaMLError, ValidationError) as error:
+        return f"the aggregator told an MSE of iteration {metric.iteration} with evidence that does not hold: {error}"
+    if mse != int(metric.mse):
+        return f"the aggregator told an MSE of iteration {metric.iteration} that its evidence does not give"
+    return None
 
 
 def _with_answers(result: Result, answered: frozenset[str], header: Header) -> Result:
@@ -137,15 +186,3 @@ def _with_answers(result: Result, answered: frozenset[str], header: Header) -> R
             for flag, address in zip(result.validators_answered, header.validators, strict=True)
         ),
     )
-
-
-def _asked(
-    copy: Copy, question: type[AnyMessage], answer: type[Message], aggregator: str, owner: str, domain: Domain
-) -> AnyMessage:
-    asked = Signed.unpack(copy.question)
-    Signed.unpack(copy.answer).verified(answer, domain, owner, asked)
-    return asked.verified(question, domain, aggregator)
-
-
-def _answer(copy: Copy) -> Vector:
-    return Signed.unpack(copy.answer).read(Vector)
