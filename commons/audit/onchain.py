@@ -146,7 +146,10 @@ def compare(
     request_type : type
         As in :func:`commons.audit.audit`.
     """
-    request = transcript.header.request.read(request_type)
+    try:
+        request = transcript.header.request.read(request_type)
+    except VerificationFailed as error:
+        return unchecked(report, str(error))
     before = (_identity(transcript, request, found), _roles(transcript, found))
     if report.result is None:
         reason = "no result follows from the transcript"

@@ -434,13 +434,20 @@ class _Replay:
             self._aggregator, question, training=parties.request.training, round=round_, trainers=total.trainers
         )
         packed = packed_count(parties.length, parties.key)
-        masks, roots = self._masking(record, parties.length, packed)
+        masks, roots = self._masking(record, parties.length, packed, 0)
         with self._judging(Subject.MASKS, self._aggregator, f"{packed} ciphertexts in slots"):
             found = parties.key.decode(question.packed, packed)
         self._claim(found, pack_masked(total.ciphertexts, masks, parties.key), roots)
         total.masking = record
 
-    def _masking(self, record: Masking, values: int, ciphertexts: int) -> tuple[list[int], list[mpz]]:
+    def _masking(self, record: Masking, values: int, ciphertexts: int, salts: int) -> tuple[list[int], list[mpz]]:
+        self._require(
+            Subject.MASKS,
+            self._aggregator,
+            f"{len(record.salts)} bytes of salts",
+            len(record.salts) == salts,
+            f"there have to be {salts}",
+        )
         low = 1 << VALUE_BITS
         with self._judging(Subject.MASKS, self._aggregator, f"{values} masks and {ciphertexts} randomisers"):
             masks = wire.decode_masks(record.masks, values)
@@ -513,16 +520,9 @@ class _Replay:
             weights = [parties.weights[place] for place in self._contributors]
             vectors = settlement_vectors(total.ciphertexts, self._local_models, weights, parties.key)
             self._deliverable = vectors[: totals.DELIVERABLE]
-        salts = totals.DELIVERABLE * totals.SALT_BYTES if kind == SETTLEMENT else 0
-        self._require(
-            Subject.MASKS,
-            self._aggregator,
-            f"{len(record.salts)} bytes of salts",
-            len(record.salts) == salts,
-            f"a {kind} has {salts}",
-        )
         plain = wire.join(vectors)
-        masks, roots = self._masking(record, len(plain), len(plain))
+        salts = totals.DELIVERABLE * totals.SALT_BYTES if kind == SETTLEMENT else 0
+        masks, roots = self._masking(record, len(plain), len(plain), salts)
         with self._judging(Subject.MASKS, self._aggregator, f"{len(plain)} masked ciphertexts"):
             found = parties.key.decode(question.masked, len(plain))
         self._claim(found, [parties.key.add(c, mask) for c, mask in zip(plain, masks, strict=True)], roots)

@@ -7,6 +7,7 @@ signed again by whoever said it: what the others then say is what they said, as 
 from __future__ import annotations
 
 import io
+import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +17,12 @@ from typing import Any, Literal
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_utils.crypto import keccak
-from gmpy2 import mpz
+from gmpy2 import mpz, powmod
 
 from commons.audit import Report, audit
 from commons.crypto.kernel import AffineMap
 from commons.crypto.packing import FRACTION_BITS, to_fixed
-from commons.crypto.paillier import MINIMUM_BITS, PrivateKey, ShortRandomisers, UniformRandomisers
+from commons.crypto.paillier import MINIMUM_BITS, PrivateKey, PublicKey
 from commons.crypto.proofs import prove_key, prove_products
 from commons.errors import InvalidInput
 from commons.learning.local_steps import local_map, local_model, quantise_map, relative_weights
@@ -137,6 +138,20 @@ def changed(value: Any, what: Sequence[str | int], into: Callable[[Any], Any]) -
     return type(value).model_construct(**{**fields, first: changed(fields[first], rest, into)})
 
 
+@dataclass(frozen=True)
+class Powers:
+    """Randomisers r^n, computed when they are asked for."""
+
+    key: PublicKey
+
+    def take(self, count: int) -> list[mpz]:
+        return [power for power, _ in self.take_with_roots(count)]
+
+    def take_with_roots(self, count: int) -> list[tuple[mpz, mpz]]:
+        roots = [mpz(secrets.randbelow(int(self.key.n) - 1) + 1) for _ in range(count)]
+        return [(powmod(root, self.key.n, self.key.n_squared), root) for root in roots]
+
+
 @dataclass
 class Story:
     """A training, as told once or many times: trainers are `places` of the owners, then validators."""
@@ -188,6 +203,10 @@ class Story:
         return TrainingRequest if isinstance(self.order, SmallOrder) else messages.TrainingRequest
 
     @cached_property
+    def fresh(self) -> Powers:
+        return Powers(self.key.public_key)
+
+    @cached_property
     def owners(self) -> tuple[LocalAccount, ...]:
         return tuple(owner(place) for place in self.places)
 
@@ -226,6 +245,8 @@ class Telling:
         self.story = story
         self.change = change
         self.private_key = story.key
+        self.fresh: Any = story.fresh
+        self.short: Any = story.fresh
         self.key = story.key.public_key
         self.length = story.features + 1
         self.domain = story.domain
@@ -235,12 +256,7 @@ class Telling:
         self.records: dict[str, Record] = {}
 
     def file(self) -> bytes:
-        fresh = UniformRandomisers(self.key, target=0)
-        try:
-            self.fresh, self.short = fresh, ShortRandomisers(self.key)
-            self._play()
-        finally:
-            fresh.close()
+        self._play()
         root = TranscriptRoot(
             training=TRAINING, root=merkle_root([entry.pack() for entry in self.entries]), entries=len(self.entries)
         )
