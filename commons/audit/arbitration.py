@@ -84,8 +84,9 @@ def decide(report: Report, reported: Result, claim: Claim | None, proven: Proven
     Decision
         REFUND if no result follows from the transcript, or it is not the one whose hash was reported. CORRECTED if
         another result follows, or the model was not delivered, which the arbiter then does itself: whether it was, and
-        whether an answer was lost or dropped, cannot be known, and this way neither lie pays. Also CORRECTED, with the
-        same result, if the aggregator deviated in what moves no money: who found it has its bond back. Else AS_REPORTED.
+        whether an answer was lost or dropped, cannot be known, and this way neither lie pays. CORRECTED with the same
+        result, too, if the aggregator deviated in what moves no money: who found it has its bond back. Else
+        AS_REPORTED.
     """
     result = report.result
     if result is None:
