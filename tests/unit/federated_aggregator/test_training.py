@@ -1,4 +1,4 @@
-"""A training as the aggregator runs it: what it comes to, what is left in the transcript, and what a restart repeats."""
+"""A training as the aggregator runs it: what it comes to, what its transcript has, and what a restart repeats."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from gmpy2 import powmod
 
+from commons.crypto.packing import pack_masked
 from commons.learning.contributions import UNIT
 from commons.learning.local_steps import federated_average_of_local_models, federated_descent
 from commons.learning.statistics import FloatArray, GramStatistics
-from commons.protocol import evaluation, totals, transcript
-from commons.protocol.messages import MaskedModels, MaskedRound, RoundQuestion, Totals, TotalStatement
-from commons.protocol.transcript import Cosigned, Masking, TranscriptRoot
+from commons.protocol import evaluation, totals, transcript, wire
+from commons.protocol.messages import (
+    MaskedModels,
+    MaskedRound,
+    Openings,
+    Products,
+    RoundQuestion,
+    ScoreQuestion,
+    Totals,
+    TotalStatement,
+    Vector,
+)
+from commons.protocol.transcript import Cosigned, Masking, Opened, Scores, TranscriptRoot
 from tests.unit.accounts import DOMAIN
 from tests.unit.federated_aggregator.parties import (
     AGGREGATOR,
+    BUYER,
     LENGTH,
     TRAINERS,
     TRAINING,
@@ -99,6 +112,45 @@ def test_trainers_have_it_in_writing_whose_updates_arrived(finished: tuple) -> N
     world, _, _ = finished
     asked = [world.record("round", round_, transcript.Round).question.read(RoundQuestion) for round_ in range(3)]
     assert [question.included for question in asked] == [(), (0, 1, 2), (0, 1, 2)]
+
+
+def test_transcript_has_the_buyers_signed_answers_where_they_led_to_something(finished: tuple) -> None:
+    world, _, _ = finished
+    assert world.record("round", 0, transcript.Round).refreshed is None
+    for round_ in (1, 2):
+        question = world.record("refresh", round_ - 1, Masking).question
+        assert question.verified(MaskedRound, DOMAIN, AGGREGATOR.address).round == round_ - 1
+        refreshed = world.record("round", round_, transcript.Round).refreshed
+        refreshed.verified(Vector, DOMAIN, BUYER.address, question)
+    assert world.record("score-zero", 0, Scores).products is None
+    for kind, round_ in (("iteration", 2), ("settlement", 3)):
+        question = world.record(f"mask-{kind}", round_, Masking).question
+        scores = world.record(f"score-{kind}", round_, Scores)
+        products = scores.products.verified(Products, DOMAIN, BUYER.address, question)
+        asked = scores.question.verified(ScoreQuestion, DOMAIN, AGGREGATOR.address)
+        assert (asked.products, asked.proof) == (products.ciphertexts, products.proof)
+        totals_ = world.record(f"total-{kind}", round_, Cosigned).totals
+        opened = world.record(f"opening-{kind}", round_, Opened).openings
+        opened.verified(Openings, DOMAIN, BUYER.address, totals_)
+
+
+def test_masks_and_roots_in_the_transcript_make_what_the_buyer_was_asked(finished: tuple) -> None:
+    world, _, _ = finished
+    key = world.key
+    record = world.record("mask-iteration", 2, Masking)
+    masks = wire.decode_masks(record.masks, LENGTH)
+    roots = wire.decode_roots(record.randomisers, LENGTH, key)
+    total = world.rounds.collected(world.course, 1).ciphertexts
+    assert key.decode(record.question.read(MaskedModels).masked, LENGTH) == [
+        key.add(ciphertext, mask) * powmod(root, key.n, key.n_squared) % key.n_squared
+        for ciphertext, mask, root in zip(total, masks, roots, strict=True)
+    ]
+    refresh = world.record("refresh", 1, Masking)
+    (root,) = wire.decode_roots(refresh.randomisers, 1, key)
+    (packed,) = pack_masked(total, wire.decode_masks(refresh.masks, LENGTH), key)
+    expected = packed * powmod(root, key.n, key.n_squared) % key.n_squared
+    assert key.decode(refresh.question.read(MaskedRound).packed, 1) == [expected]
+    assert set(masks).isdisjoint(wire.decode_masks(refresh.masks, LENGTH))
 
 
 @pytest.mark.parametrize(("kind", "round_"), [("zero", 0), ("iteration", 2), ("settlement", 3)])
