@@ -30,6 +30,8 @@ LEARNING_RATE = 1.5
 TARGET_SCALE = 512
 FACTOR = 4
 FEATURES = [f"x{i}" for i in range(10)]
+CONTEXT = b"benchmark"
+"""What the proofs are bound to."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,13 @@ class World:
         key, public, short, owner, d = self.key, self.public, self.short, self.owner, 11
         bits = public.bits
         vector = key.encrypt([randbits(100) for _ in range(d)])
-        hidden = evaluation.mask_vectors([vector], public, short)
+        hidden = evaluation.mask_vectors([vector], public, self.uniform)
         (masked,), (masks,) = hidden.masked, hidden.masks
-        opened = evaluation.open_masked(hidden.packed, 1, d, key)
+        opened = evaluation.open_masked(hidden.masked, key)
         (products,) = evaluation.products(opened, key)
+        packed = round.mask(vector, public, self.uniform).packed
+        proof = proofs.prove_products(hidden.masked, [products], opened, key, CONTEXT)
+        key_proof = proofs.prove_key(key, CONTEXT)
         score = evaluation.score(owner, FACTOR, masked, products, masks, public, short)
         opening = evaluation.open_total(score, key)
         step = step_of(owner)
@@ -166,12 +171,24 @@ class World:
             "round: affine map (trainer)": self.owner_round(step, d),
             "round: pack (aggregator)": partial(pack, vector, public),
             "round: mask (aggregator)": partial(round.mask, vector, public, self.uniform),
-            "round: refresh (buyer)": partial(round.refresh, hidden.packed, d, FACTOR << FRACTION_BITS, key),
+            "round: refresh (buyer)": partial(round.refresh, packed, d, FACTOR << FRACTION_BITS, key),
+            "MSE: mask (aggregator)": partial(evaluation.mask_vectors, [vector], public, self.uniform),
+            "MSE: open masks (buyer)": partial(evaluation.open_masked, hidden.masked, key),
             "MSE: products (buyer)": partial(evaluation.products, opened, key),
+            "MSE: prove products (buyer)": partial(
+                proofs.prove_products, hidden.masked, [products], opened, key, CONTEXT
+            ),
+            "MSE: verify products (aggregator, validator)": partial(
+                proofs.verify_products, hidden.masked, [products], proof, public, CONTEXT
+            ),
             "MSE: score (validator)": partial(evaluation.score, owner, FACTOR, masked, products, masks, public, short),
             "MSE: check an opening (aggregator)": partial(proofs.verify_opening, score, opening, public),
             "MSE: check 16 openings (aggregator)": partial(
                 proofs.verify_openings, [score] * 16, [opening] * 16, public
+            ),
+            "key: prove (buyer)": partial(proofs.prove_key, key, CONTEXT),
+            "key: verify (aggregator, owners)": partial(
+                proofs.verify_key, int(public.n), key_proof, CONTEXT, public.bits
             ),
         }, {
             "encrypt (buyer)": [encryption],
@@ -183,6 +200,8 @@ class World:
             "round: pack (aggregator)": [packing],
             "round: mask (aggregator)": [packing, uniform],
             "round: refresh (buyer)": [decryption, *[encryption] * d],
+            "MSE: mask (aggregator)": [uniform] * d,
+            "MSE: open masks (buyer)": [decryption] * d,
             "MSE: products (buyer)": [encryption] * (d * (d + 1) // 2),
             "MSE: score (validator)": [*self._work(Products([coefficients])), *self._randomised(1)],
             "MSE: check an opening (aggregator)": [nth_power],

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +23,32 @@ from hypothesis import strategies as st
 
 from commons.crypto.packing import SLOT_BITS
 from commons.crypto.paillier import PublicKey
+from commons.crypto.signatures import SIGNATURE_BYTES
 from commons.http.bodies import MESSAGEPACK
-from commons.protocol.messages import PROTOCOL_VERSION
+from commons.http.signatures import SIGNATURE_HEADER
+from commons.protocol.messages import (
+    PROTOCOL_VERSION,
+    Acceptance,
+    CosignQuestion,
+    Delivery,
+    LocalModelQuestion,
+    MaskedModels,
+    MaskedRound,
+    Message,
+    Metric,
+    Notice,
+    OwnerRegistration,
+    RoundQuestion,
+    ScoreQuestion,
+    Totals,
+    TrainingRequest,
+)
 from commons.protocol.outcome import packed_count
+from commons.protocol.signed import Domain, Signer
 from scripts.local import diabetes, flow
 from tests.integration.conftest import Town
 from tests.integration.refusals import GONE, Json, refused, send, session, unchanged, with_value
+from tests.signing import OUTSIDER, Voice, domain, voice
 
 LENGTH = len(diabetes.FEATURES) + 1
 
@@ -41,7 +63,7 @@ def test_order_that_is_not_on_chain_is_refused(town: Town, http: requests.Sessio
     for service, path in (("aggregator", "/model"), ("owner-1", "/trainings")):
         with unchanged(town, service) as url:
             request = training_request(town)
-            answer = send(http, "POST", url + path, request)
+            answer = voice(town.platform, "buyer").send(http, "POST", url + path, TrainingRequest, request)
             assert f"training {request['training']} is not on chain" in refused(answer, 409)
 
 
@@ -51,8 +73,54 @@ def test_order_that_the_chain_knows_otherwise_is_refused(town: Town, http: reque
         town.buyer.wait_finished(known)
     for service, path in (("aggregator", "/model"), ("owner-1", "/trainings")):
         with unchanged(town, service) as url:
-            answer = send(http, "POST", url + path, training_request(town, training=known))
+            request = training_request(town, training=known)
+            answer = voice(town.platform, "buyer").send(http, "POST", url + path, TrainingRequest, request)
             assert "the chain says" in refused(answer, 409)
+
+
+@pytest.mark.parametrize(("service", "path"), [("aggregator", "/model"), ("owner-1", "/trainings")])
+def test_order_that_its_buyer_has_not_signed_is_refused(
+    town: Town, http: requests.Session, service: str, path: str
+) -> None:
+    request = training_request(town)
+    with unchanged(town, service) as url:
+        refused(send(http, "POST", url + path, request), 401)
+        for somebody in (OUTSIDER, "aggregator", "owner-2"):
+            answer = voice(town.platform, somebody).send(http, "POST", url + path, TrainingRequest, request)
+            assert town.platform.accounts["buyer"].address in refused(answer, 403)
+
+
+def test_owner_is_registered_by_nobody_else(town: Town, http: requests.Session) -> None:
+    address = town.platform.accounts["owner-1"].address
+    body = {"version": PROTOCOL_VERSION, "address": address, "url": "http://127.0.0.1:1"}
+    with unchanged(town, "aggregator") as url:
+        refused(http.post(f"{url}/dataowner", json=body), 401)
+        for somebody in (OUTSIDER, "owner-2", "buyer", "aggregator"):
+            answer = voice(town.platform, somebody).send(http, "POST", f"{url}/dataowner", OwnerRegistration, body)
+            assert address in refused(answer, 403)
+
+
+def test_acceptance_is_announced_by_nobody_else(town: Town, http: requests.Session) -> None:
+    training_id, address = str(uuid.uuid4()), town.platform.accounts["owner-1"].address
+    body = {"version": PROTOCOL_VERSION, "training": training_id, "address": address}
+    with unchanged(town, "aggregator") as base:
+        url = f"{base}/model/{training_id}/accept"
+        refused(send(http, "POST", url, body), 401)
+        for somebody in (OUTSIDER, "owner-2", "buyer", "aggregator"):
+            refused(voice(town.platform, somebody).send(http, "POST", url, Acceptance, body), 403)
+        refused(voice(town.platform, "owner-1").send(http, "POST", url, Acceptance, body), 404)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["", "0x", "0x" + "ab" * (SIGNATURE_BYTES - 1), "ab" * SIGNATURE_BYTES, "0x" + "00" * SIGNATURE_BYTES]
+    + ["0x" + "ff" * SIGNATURE_BYTES, "0x" + "xy" * SIGNATURE_BYTES],
+)
+def test_signature_that_is_none_is_refused(town: Town, http: requests.Session, signature: str) -> None:
+    for service, path in (("aggregator", "/model"), ("owner-1", "/trainings")):
+        headers = {"Content-Type": MESSAGEPACK, SIGNATURE_HEADER: signature}
+        with unchanged(town, service) as url:
+            refused(http.post(url + path, data=ormsgpack.packb(training_request(town)), headers=headers), 401)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +137,8 @@ def test_order_that_the_chain_knows_otherwise_is_refused(town: Town, http: reque
         ("order.modulus", 7, "order.modulus"),
         ("order.hyper_parameters.iterations", -1, "order.hyper_parameters.iterations"),
         ("order", GONE, "order"),
+        ("key_proof", GONE, "key_proof"),
+        ("key_proof", 7, "key_proof"),
         ("extra", 1, "extra"),
     ],
 )
@@ -118,6 +188,7 @@ def training_request(town: Town, **change: Any) -> Json:
             "participants": {},
             "modulus": f"{(1 << 2047) + 1:x}",
         },
+        "key_proof": b"none",
         **change,
     }
 
@@ -126,11 +197,13 @@ def training_request(town: Town, **change: Any) -> Json:
 class Frozen:
     """A training that stands still, since its aggregator is stopped, in the middle of its rounds."""
 
+    town: Town
     id: str
     key: PublicKey
-    buyer: str
-    trainer: str
-    validator: str
+    names: Mapping[str, str]
+    """Of the services that are the buyer, a trainer and a validator of it."""
+    aggregator: Voice
+    """Speaks in its place."""
 
     @property
     def vector(self) -> bytes:
@@ -138,10 +211,20 @@ class Frozen:
         return self.key.encode([self.key.trivial(0)] * LENGTH)
 
     def url(self, who: str, path: str) -> str:
-        return {"buyer": self.buyer, "trainer": self.trainer, "validator": self.validator}[who] + path.format(self.id)
+        return self.town.platform.urls[self.names[who]] + path.format(self.id)
 
     def message(self, **fields: Any) -> Json:
         return {"version": PROTOCOL_VERSION, "training": self.id, **fields}
+
+    def written(self, who: str) -> list[tuple[Any, ...]]:
+        """What a service has written of the training: what it has answered, and what it knows."""
+        tables = {"buyer": "models"}.get(who, "trainings")
+        database = sqlite3.connect(
+            f"file:{self.town.platform.directory / self.names[who] / 'service.db'}?mode=ro", uri=True
+        )
+        identifier = (uuid.UUID(self.id).hex,)
+        rows = database.execute("SELECT kind, round, question_digest FROM journal WHERE training_id = ?", identifier)
+        return sorted(rows) + database.execute(f"SELECT * FROM {tables} WHERE id = ?", identifier).fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -156,16 +239,20 @@ def frozen(town: Town, http: requests.Session) -> Iterator[Frozen]:
     while town.aggregator.training(training_id)["iteration"] < 2:
         time.sleep(0.02)
     roles = town.aggregator.training(training_id)["roles"]
-    urls = {member.address: member.owner.url for member in town.members.values()}
+    names = {member.address: name for name, member in town.members.items()}
     supervisor = town.platform.supervisor
     supervisor.signal("aggregator", signal.SIGSTOP)
     try:
-        trainer, validator = urls[roles["trainers"][0]], urls[roles["validators"][0]]
+        trainer, validator = names[roles["trainers"][0]], names[roles["validators"][0]]
         for name in taking_part:
             town.members[name].owner.wait_for_status(training_id, "IN_PROGRESS")
-        modulus = flow.Owner(trainer).training(training_id)["order"]["modulus"]
+        modulus = town.members[trainer].owner.training(training_id)["order"]["modulus"]
         yield Frozen(
-            training_id, PublicKey.from_modulus(int(modulus, 16)), town.platform.urls["buyer"], trainer, validator
+            town,
+            training_id,
+            PublicKey.from_modulus(int(modulus, 16)),
+            {"buyer": "buyer", "trainer": trainer, "validator": validator},
+            voice(town.platform, "aggregator"),
         )
         answer = http.put(f"{town.members[late].owner.url}/trainings/{training_id}/accept")
         assert "joining" in refused(answer, 409) or "FAILED" in answer.text
@@ -181,13 +268,19 @@ def frozen(town: Town, http: requests.Session) -> Iterator[Frozen]:
         town.members[late].owner.wait_for_status(training_id, "FINISHED")
 
 
-UPDATE, LOCAL, SCORE = ("PUT", "/trainings/{}"), ("POST", "/trainings/{}"), ("POST", "/trainings/{}/metrics")
-REFRESH, MULTIPLY, OPEN, DELIVER = (
-    ("PATCH", "/models/{}"),
-    ("POST", "/models/{}/mse"),
-    ("PATCH", "/models/{}/mse"),
-    ("PUT", "/models/{}"),
-)
+Call = tuple[str, str, type[Message]]
+
+UPDATE: Call = ("PUT", "/trainings/{}", RoundQuestion)
+LOCAL: Call = ("POST", "/trainings/{}", LocalModelQuestion)
+SCORE: Call = ("POST", "/trainings/{}/metrics", ScoreQuestion)
+COSIGN: Call = ("POST", "/trainings/{}/cosign", CosignQuestion)
+TELL: Call = ("PUT", "/trainings/{}/metrics", Metric)
+NOTIFY_OWNER: Call = ("PATCH", "/trainings/{}", Notice)
+REFRESH: Call = ("PATCH", "/models/{}", MaskedRound)
+MULTIPLY: Call = ("POST", "/models/{}/mse", MaskedModels)
+OPEN: Call = ("PATCH", "/models/{}/mse", Totals)
+DELIVER: Call = ("PUT", "/models/{}", Delivery)
+NOTIFY_BUYER: Call = ("POST", "/models/{}/notice", Notice)
 CIPHERTEXT = 512
 BAD_CIPHERTEXTS: Mapping[str, Callable[[PublicKey], int]] = {
     "zero": lambda key: 0,
@@ -197,25 +290,54 @@ BAD_CIPHERTEXTS: Mapping[str, Callable[[PublicKey], int]] = {
 }
 
 
-def question(frozen: Frozen, call: tuple[str, str], change: Mapping[str, Any]) -> Json:
+def question(frozen: Frozen, call: Call, change: Mapping[str, Any]) -> Json:
     """Return a question that would be answered but for `change`: values, or what makes them of the right ones."""
     one = frozen.key.encode([frozen.key.trivial(1)])
     packed = one * packed_count(LENGTH, frozen.key)
-    right: Mapping[tuple[str, str], Json] = {
-        UPDATE: {"round": 200, "model": frozen.vector},
-        LOCAL: {},
+    digest, signature = bytes(32), bytes(SIGNATURE_BYTES)
+    right: Mapping[Call, Json] = {
+        UPDATE: {"round": 200, "included": [0, 1], "model": frozen.vector},
+        LOCAL: {"included": [0, 1]},
         SCORE: {
             "kind": "iteration",
             "round": 120,
             "trainers": [0, 1],
             "masked": frozen.vector,
             "products": one * (LENGTH * (LENGTH + 1) // 2),
+            "proof": b"none",
             "masks": bytes(SLOT_BITS // 8 * LENGTH),
         },
+        COSIGN: {
+            "kind": "zero",
+            "round": 0,
+            "answers": [{"place": 0, "content": b"none", "signature": signature}],
+            "totals": one,
+            "randomisers": bytes(255) + b"\x01",
+        },
+        TELL: {
+            "iteration": 20,
+            "mse": "1" * 17,
+            "statement": b"none",
+            "cosignatures": [signature],
+            "ciphertexts": one,
+            "totals": ["1"],
+            "randomisers": ["1"],
+        },
+        NOTIFY_OWNER: {},
         REFRESH: {"round": 200, "trainers": [0, 1], "packed": packed},
-        MULTIPLY: {"kind": "iteration", "round": 120, "trainers": [0, 1], "packed": packed},
-        OPEN: {"kind": "zero", "round": 0, "validators": [0], "ciphertexts": one},
-        DELIVER: {"model": "trained", "quotients": ["0"] * LENGTH},
+        MULTIPLY: {"kind": "iteration", "round": 120, "trainers": [0, 1], "masked": frozen.vector},
+        OPEN: {
+            "kind": "zero",
+            "round": 0,
+            "validators": [0],
+            "ciphertexts": one,
+            "question": digest,
+            "masks": digest,
+            "commitments": [],
+            "cosignatures": [signature],
+        },
+        DELIVER: {"model": "trained", "quotients": ["0"] * LENGTH, "salt": digest},
+        NOTIFY_BUYER: {},
     }
     body = frozen.message(**right[call])
     return body | {name: value(body[name]) if callable(value) else value for name, value in change.items()}
@@ -253,6 +375,18 @@ VERSIONS = f"this service speaks protocol version {PROTOCOL_VERSION}, the messag
         ("trainer", UPDATE, {"model": twice}, None, "11264 bytes instead of 11 ciphertexts of 512 bytes"),
         ("trainer", UPDATE, {"model": b""}, None, "0 bytes instead of 11 ciphertexts of 512 bytes"),
         ("trainer", UPDATE, {"model": 7}, "model", "must be bytes"),
+        ("trainer", UPDATE, {"included": [0]}, "included", "at least 2 are needed"),
+        ("trainer", UPDATE, {"included": [0, 3]}, "included", "from 0 to 2"),
+        ("trainer", LOCAL, {"included": [1, 0]}, "included", "in ascending order"),
+        ("validator", COSIGN, {"answers": []}, "answers", "must be of different validators"),
+        (
+            "validator",
+            COSIGN,
+            {"answers": [{"place": 1, "content": b"", "signature": b""}]},
+            "answers",
+            "must be of different validators",
+        ),
+        ("validator", COSIGN, {"answers": [{"place": 0, "content": b""}]}, "answers.0.signature", "is missing"),
         ("validator", SCORE, {"kind": "all"}, "kind", "should be 'zero', 'iteration' or 'settlement'"),
         ("validator", SCORE, {"round": 121}, "round", "the order evaluates every 20 rounds"),
         ("validator", SCORE, {"trainers": [0, 3]}, "trainers", "must be different places from 0 to 2"),
@@ -268,12 +402,14 @@ VERSIONS = f"this service speaks protocol version {PROTOCOL_VERSION}, the messag
         ("buyer", REFRESH, {"trainers": [1, 0]}, "trainers", "in ascending order"),
         ("buyer", REFRESH, {"trainers": [-1, 0]}, "trainers", "from 0 to 2"),
         ("buyer", REFRESH, {"packed": twice}, None, "bytes instead of 1 ciphertexts"),
+        ("buyer", MULTIPLY, {"masked": twice}, None, "bytes instead of 11 ciphertexts"),
         ("buyer", MULTIPLY, {"kind": "zero", "round": 0}, "kind", "the zero model is not masked"),
         ("buyer", MULTIPLY, {"round": 7}, "round", "the order evaluates every 20 rounds"),
         ("buyer", MULTIPLY, {"round": 360}, "round", "must be from 1 to 300"),
         ("buyer", OPEN, {"round": 2}, "round", "at the start, and once more at the end"),
         ("buyer", OPEN, {"validators": [1]}, "validators", "from 0 to 0"),
         ("buyer", OPEN, {"validators": []}, "validators", "at least 1 are needed"),
+        ("buyer", OPEN, {"question": bytes(31)}, "question", "at least 32 bytes"),
         ("buyer", DELIVER, {"model": "best"}, "model", "should be 'trained' or 'averaged'"),
         ("buyer", DELIVER, {"quotients": ["xyz"]}, "quotients.0", "must be hexadecimal digits"),
     ],
@@ -282,7 +418,7 @@ def test_wrong_question_is_refused(
     http: requests.Session,
     frozen: Frozen,
     who: str,
-    call: tuple[str, str],
+    call: Call,
     change: Mapping[str, Any],
     field: str | None,
     words: str,
@@ -306,30 +442,79 @@ def test_wrong_question_is_refused(
     ],
 )
 def test_question_at_the_wrong_time_or_place_is_refused(
-    http: requests.Session, frozen: Frozen, who: str, call: tuple[str, str], change: Mapping[str, Any], words: str
+    http: requests.Session, frozen: Frozen, who: str, call: Call, change: Mapping[str, Any], words: str
 ) -> None:
     assert words in refused(ask(http, frozen, who, call, change), 409)
 
 
-def ask(
-    http: requests.Session, frozen: Frozen, who: str, call: tuple[str, str], change: Mapping[str, Any]
-) -> requests.Response:
+def ask(http: requests.Session, frozen: Frozen, who: str, call: Call, change: Mapping[str, Any]) -> requests.Response:
     """Ask a question, and check that the training stands where it stood."""
-    method, path = call
-    before = http.get(frozen.url(who, "/models/{}")).json()
-    answer = send(http, method, frozen.url(who, path), question(frozen, call, change))
-    assert http.get(frozen.url(who, "/models/{}")).json() == before
-    return answer
+    method, path, kind = call
+    body = question(frozen, call, change)
+    with untouched(http, frozen, who):
+        return frozen.aggregator.send(http, method, frozen.url(who, path), kind, body)
+
+
+@contextmanager
+def untouched(http: requests.Session, frozen: Frozen, who: str) -> Iterator[None]:
+    """Check that a service shows and has of the training what it showed and had before."""
+    before = http.get(frozen.url(who, "/models/{}")).json(), frozen.written(who)
+    yield
+    assert (http.get(frozen.url(who, "/models/{}")).json(), frozen.written(who)) == before
+
+
+CALLS = [("trainer", UPDATE), ("trainer", LOCAL), ("validator", SCORE), ("validator", COSIGN)] + [
+    (who, call)
+    for who, calls in {
+        "trainer": [TELL, NOTIFY_OWNER],
+        "buyer": [REFRESH, MULTIPLY, OPEN, DELIVER, NOTIFY_BUYER],
+    }.items()
+    for call in calls
+]
+
+
+@pytest.mark.parametrize(("who", "call"), CALLS)
+def test_only_the_aggregator_is_answered(
+    town: Town, http: requests.Session, frozen: Frozen, who: str, call: Call
+) -> None:
+    method, path, kind = call
+    url, body = frozen.url(who, path), question(frozen, call, {})
+    with untouched(http, frozen, who):
+        assert SIGNATURE_HEADER in refused(send(http, method, url, body), 401)
+        for somebody in {OUTSIDER, "buyer", "arbiter", frozen.names["trainer"], frozen.names["validator"]}:
+            answer = voice(town.platform, somebody).send(http, method, url, kind, body)
+            to_send = f"is for {town.platform.accounts['aggregator'].address} to send"
+            assert ("the aggregator delivers" if call is DELIVER else to_send) in refused(answer, 403)
+
+
+@pytest.mark.parametrize(("who", "call"), CALLS)
+def test_signature_of_another_message_or_another_place_is_refused(
+    town: Town, http: requests.Session, frozen: Frozen, who: str, call: Call
+) -> None:
+    """Whoever that gives, it is not the aggregator: what is recovered from it is an account of nobody."""
+    method, path, kind = call
+    url, body = frozen.url(who, path), question(frozen, call, {})
+    account, here = town.platform.accounts["aggregator"], domain(town.platform)
+    signers = {
+        "another message": (Signer(account, here), body | {"training": OTHER}),
+        "another chain": (Signer(account, Domain(1, here.contract)), body),
+        "another contract": (Signer(account, Domain(here.chain_id, account.address)), body),
+    }
+    with untouched(http, frozen, who):
+        for signer, signed in signers.values():
+            headers = {"Content-Type": MESSAGEPACK} | Voice(signer).headers(kind, signed)
+            answer = http.request(method, url, data=ormsgpack.packb(body), headers=headers)
+            refused(answer, 403)
 
 
 @pytest.mark.parametrize(
     ("who", "call", "field"),
     [("trainer", UPDATE, "model"), ("validator", SCORE, "masked"), ("validator", SCORE, "products")]
-    + [("buyer", REFRESH, "packed"), ("buyer", MULTIPLY, "packed")],
+    + [("buyer", REFRESH, "packed"), ("buyer", MULTIPLY, "masked")],
 )
 @pytest.mark.parametrize("number", BAD_CIPHERTEXTS)
 def test_number_that_is_no_ciphertext_is_refused(
-    http: requests.Session, frozen: Frozen, who: str, call: tuple[str, str], field: str, number: str
+    http: requests.Session, frozen: Frozen, who: str, call: Call, field: str, number: str
 ) -> None:
     bad = BAD_CIPHERTEXTS[number](frozen.key).to_bytes(CIPHERTEXT, "big")
     answer = ask(http, frozen, who, call, {field: lambda data: data[:-CIPHERTEXT] + bad})
@@ -338,27 +523,20 @@ def test_number_that_is_no_ciphertext_is_refused(
 
 def test_same_question_gets_the_same_answer_in_both_encodings(http: requests.Session, frozen: Frozen) -> None:
     url = frozen.url("trainer", "/trainings/{}")
-    asked = frozen.message(round=0, model=b"")
-    answers = [send(http, "PUT", url, asked), send(http, "PUT", url, asked), http.put(url, json=asked | {"model": ""})]
+    asked = frozen.message(round=0, included=[], model=b"")
+    headers = frozen.aggregator.headers(RoundQuestion, asked)
+    answers = [frozen.aggregator.send(http, "PUT", url, RoundQuestion, asked) for _ in range(2)]
+    answers.append(http.put(url, json=asked | {"model": ""}, headers=headers))
     assert [answer.status_code for answer in answers] == [200] * 3
-    assert len({answer.content for answer in answers}) == 1
+    assert len({(answer.content, answer.headers[SIGNATURE_HEADER]) for answer in answers}) == 1
 
 
 GARBAGE_CALLS = [
-    ("trainer", *UPDATE),
-    ("trainer", *LOCAL),
-    ("validator", *SCORE),
-    ("validator", "PUT", "/trainings/{}/metrics"),
-    ("validator", "PATCH", "/trainings/{}"),
-    ("trainer", "POST", "/trainings"),
-    ("buyer", *REFRESH),
-    ("buyer", *MULTIPLY),
-    ("buyer", *OPEN),
-    ("buyer", *DELIVER),
-    ("buyer", "POST", "/models/{}/notice"),
-    ("buyer", "POST", "/models"),
-    ("trainer", "POST", "/datasets"),
-    ("trainer", "POST", "/users"),
+    *((who, *call) for who, call in CALLS),
+    ("trainer", "POST", "/trainings", TrainingRequest),
+    ("buyer", "POST", "/models", None),
+    ("trainer", "POST", "/datasets", None),
+    ("trainer", "POST", "/users", None),
 ]
 SCALARS = (
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=20) | st.binary()
@@ -368,6 +546,8 @@ VALUES = st.recursive(
 )
 FIELDS = st.sampled_from(
     ["round", "kind", "trainers", "contributors", "validators", "packed", "masked", "products", "masks", "ciphertexts"]
+    + ["included", "proof", "salts", "answers", "totals", "randomisers", "statement", "cosignatures", "commitments"]
+    + ["question", "salt", "key_proof"]
     + ["model", "quotients", "iteration", "mse", "reason", "version", "training", "order", "name", "x"]
 )
 
@@ -380,18 +560,28 @@ FIELDS = st.sampled_from(
     addressed=st.booleans(),
 )
 def test_garbage_never_breaks_a_service(
-    http: requests.Session, frozen: Frozen, call: tuple[str, str, str], content_type: str, garbage: Any, addressed: bool
+    http: requests.Session,
+    frozen: Frozen,
+    call: tuple[str, str, str, type[Message] | None],
+    content_type: str,
+    garbage: Any,
+    addressed: bool,
 ) -> None:
-    who, method, path = call
+    who, method, path, kind = call
+    headers = {"Content-Type": content_type}
     if isinstance(garbage, dict) and addressed:  # so that it comes further than to the first check
-        garbage = {"model": b"x", "packed": b"x", "ciphertexts": b"x", "mse": "x"} | garbage | frozen.message()
+        if kind is not None and path.format("") != "/trainings":
+            garbage = question(frozen, (method, path, kind), {}) | garbage
+            headers |= frozen.aggregator.headers(kind, garbage)
+        else:
+            garbage = garbage | frozen.message()
     try:
         body = garbage if isinstance(garbage, bytes) else ormsgpack.packb(garbage)
         if content_type == "application/json" and not isinstance(garbage, bytes):
             body = json.dumps(garbage, default=lambda data: data.hex()).encode(errors="replace")
     except (ValueError, TypeError):  # no such body can be sent
         return
-    answer = http.request(method, frozen.url(who, path), data=body, headers={"Content-Type": content_type})
+    answer = http.request(method, frozen.url(who, path), data=body, headers=headers)
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400:
         assert answer.headers["Content-Type"] == "application/problem+json"
