@@ -272,10 +272,12 @@ def _require_magic(source: Source) -> None:
     found = _take(source, len(MAGIC))
     if found == MAGIC:
         return
+    if found and MAGIC.startswith(found):
+        raise InvalidTranscript(f"{len(found)} of the {len(MAGIC)} bytes that it begins with are there: it is cut off")
     common = MAGIC.rstrip(b"0123456789\n")
     if found.startswith(common):
-        version = found[len(common) :].rstrip().decode("ascii", "replace")
-        raise InvalidTranscript(f"it is a transcript of protocol version {version or '(cut off)'}: only 2 is read here")
+        version = found[len(common) :].decode("ascii", "replace").strip()
+        raise InvalidTranscript(f"it is a transcript of protocol version {version}: only 2 is read here")
     raise InvalidTranscript("it is no DeltaML transcript: it does not begin as one")
 
 
