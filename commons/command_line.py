@@ -23,7 +23,9 @@ from commons.protocol.transcript import InvalidTranscript, Transcript, read
 
 PASSED, DEVIATION, UNREADABLE, UNCHECKED = range(4)
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+)
 
 
 @app.callback()
@@ -52,7 +54,7 @@ def audit_command(
     It is checked that every message is signed by who said it and answers what it says it answers; that the key is
     sound; every sum of ciphertexts, mask and delivered number; the proofs of products and of openings; the validators'
     signatures; and the errors, contributions and result that follow. With --chain it is also checked that training,
-    owners, roles (drawn from the block's hash), errors, result and payments are those on chain.
+    owners, roles (drawn with the hash of a block), errors, result and payments are those on chain.
 
     Needs no running service and no database.
 
