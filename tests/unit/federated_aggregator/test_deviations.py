@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from gmpy2 import mpz
 
+from commons.crypto.proofs import Opening, verify_openings
 from commons.errors import InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.learning.contributions import UNIT
 from commons.protocol import transcript
@@ -160,6 +163,42 @@ def test_false_opening_of_any_model_of_a_settlement_is_found(make_world: Callabl
         answering(Openings, lie)(world)
         with pytest.raises(Deviated, match=f"{BUYER.address} deviated: InvalidOpening: 11 totals were claimed"):
             world.training.run(world.course)
+
+
+def test_openings_that_pass_among_all_but_not_for_the_owners_are_found(make_world: Callable[..., World]) -> None:
+    # A negated randomiser is off by an element of order two, which passes where its hashed exponent is even.
+    world = make_world(iterations=1)
+
+    def passes(ciphertexts: list[mpz], openings: list[Opening]) -> bool:
+        try:
+            verify_openings(ciphertexts, openings, world.key)
+        except VerificationFailed:
+            return False
+        return True
+
+    def wrong(question: Message, answer: Message) -> Message:
+        if not isinstance(question, Totals) or question.kind != "settlement":
+            return answer
+        assert isinstance(answer, Openings)
+        ciphertexts = world.key.decode(question.ciphertexts, len(answer.totals))
+        honest = [Opening(int(t, 16), int(r, 16)) for t, r in zip(answer.totals, answer.randomisers, strict=True)]
+        for others in range(1 << len(honest) - 1):
+            openings = [
+                replace(opening, randomiser=int(world.key.n) - opening.randomiser)
+                if (others << 1 | 1) >> i & 1
+                else opening
+                for i, opening in enumerate(honest)
+            ]
+            if passes(ciphertexts, openings) and not passes(ciphertexts[:2], openings[:2]):
+                break
+        else:
+            raise AssertionError("no such openings")
+        return answer.model_copy(update={"randomisers": tuple(f"{opening.randomiser:x}" for opening in openings)})
+
+    world.buyer.wrong = wrong
+    with pytest.raises(Deviated, match=f"{BUYER.address} deviated: InvalidOpening: 2 totals were claimed"):
+        world.training.run(world.course)
+    assert ("opening-settlement", 1) not in world.names()
 
 
 @pytest.mark.parametrize("question", [MaskedRound, MaskedModels, Totals])
