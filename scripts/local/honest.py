@@ -1,29 +1,31 @@
-"""What a training comes to when everybody is honest: the result in plaintext, and what it pays."""
+"""What a training comes to when everybody is honest, computed in plaintext, and what that pays."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
 
+from commons.chain.settlement import Split
+from commons.chain.settlement import settle as split_escrow
 from commons.chain.training import Result
 from commons.learning.contributions import UNIT, coalition_points
-from commons.learning.local_steps import FloatArray, federated_descent, local_model, relative_weights
-from commons.learning.statistics import GramStatistics
+from commons.learning.local_steps import federated_descent, local_model, relative_weights
+from commons.learning.statistics import FloatArray, GramStatistics
 from commons.protocol.messages import HyperParameters
-from commons.protocol.outcome import settle
+from commons.protocol.outcome import Outcome, settle
 
 NO_HASH = bytes(32)
 
 
-def honest_result(
+def honest_outcome(
     training_id: uuid.UUID,
     trainers: Sequence[GramStatistics],
     validators: Sequence[GramStatistics],
     hyper: HyperParameters,
-) -> Result:
-    """Return the result that a training has when everybody answers everything truthfully.
+) -> Outcome:
+    """Return what a training comes to when everybody answers everything truthfully.
 
-    It has the same MSEs as the encrypted training, up to its rounding (relative 1e-9), and no hashes.
+    Its MSEs are those of the encrypted training up to noise and rounding (a relative 1e-9).
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def honest_result(
     points = [mse(combined(point)) for point in coalition_points(len(own))]
     averaged = mse(combined([weight / sum(weights) for weight in weights]))
     everybody = range(len(trainers))
-    outcome = settle(
+    return settle(
         training_id,
         mse(0 * own[0]),
         [mse(trained), averaged, *points],
@@ -59,7 +61,20 @@ def honest_result(
         len(validators),
         range(len(validators)),
     )
-    return Result(
+
+
+def payments(escrow: int, fixed_share: int, outcome: Outcome) -> Split:
+    """Return what the contract pays for an outcome.
+
+    Parameters
+    ----------
+    escrow : int
+        Wei.
+    fixed_share : int
+        Part of the trainers' money that does not depend on improvement, in 1e-18 units.
+    outcome : Outcome
+    """
+    result = Result(
         iterations=outcome.iterations,
         initial_mse=outcome.initial_mse,
         final_mse=outcome.final_mse,
@@ -70,3 +85,4 @@ def honest_result(
         transcript_root=NO_HASH,
         model_hash=NO_HASH,
     )
+    return split_escrow(escrow, fixed_share, result)

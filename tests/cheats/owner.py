@@ -17,9 +17,6 @@ from data_owner.config import Config
 from data_owner.exchanges import score_name
 from tests.cheats.orders import cheat_in
 
-OLD, REPLAYED = 2, 4
-"""The evaluation that a validator replays its answer to, and the one that it then has no answer of its own to."""
-
 
 class CheatingAnswering(Answering):
     """Sends what it did not sign, or what it signed as an answer to something else."""
@@ -37,8 +34,9 @@ class CheatingAnswering(Answering):
     def score(self, question: Question[ScoreQuestion]) -> Signed:
         asked = question.content
         seat = self._seat(asked.training)
-        if (asked.kind, asked.round) == ("iteration", REPLAYED) and self._replays(seat):
-            entry = self._journal.find(asked.training, *score_name("iteration", OLD))
+        interval = seat.order.hyper_parameters.evaluation_interval
+        if (asked.kind, asked.round) == ("iteration", 2 * interval) and self._replays(seat):
+            entry = self._journal.find(asked.training, *score_name("iteration", interval))
             assert entry is not None
             return Signed.unpack(entry.answer)
         return super().score(question)
