@@ -239,13 +239,15 @@ def test_model_that_came_in_time_is_paid_for_in_the_second_half_too(scene: Scene
 
 
 def test_dispute_that_could_not_be_paid_is_raised_later_with_the_same_claim(scene: Scene) -> None:
-    through(scene, iterations=3)
+    scene.evaluate("zero")
+    scene.market.report(reported(Computed(2, 4, 2, 3, (3, 3, 3), (1, 1, 1), (True,) * 3, (True,) * 2)))
     scene.market.refusal = InsufficientFunds(BUYER.address, 5)
     with pytest.raises(InsufficientFunds):
         review(scene)
     claim = scene.model.claim
     assert claim is not None and scene.market.disputed is None
     scene.start()  # killed before the transaction, and started again
+    scene.evaluate("iteration")  # a claim made now would be another one
     scene.market.refusal = None
     review(scene)
     assert scene.model.claim == claim and scene.market.bonds == [5]
