@@ -44,8 +44,28 @@ class NotAuthenticated(DeltaMLError):
     """Nobody says who sent the request; the text says how to."""
 
 
+class NotLoggedIn(NotAuthenticated):
+    """No user's token comes with the request, or none that counts (any more)."""
+
+
 class NotAuthorised(DeltaMLError):
     """Whoever sent the request may not do this; the text says who may."""
+
+
+class TooManyRequests(DeltaMLError):
+    """Whoever sends this has sent too much of it.
+
+    Parameters
+    ----------
+    reason : str
+        What there is too much of.
+    retry_after_s : int
+        Seconds after which to try again.
+    """
+
+    def __init__(self, reason: str, retry_after_s: int) -> None:
+        super().__init__(f"{reason}: try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
 
 
 class PeerUnavailable(DeltaMLError):

@@ -22,8 +22,10 @@ from commons.errors import (
     NotAuthenticated,
     NotAuthorised,
     NotFound,
+    NotLoggedIn,
     PeerRefused,
     PeerUnavailable,
+    TooManyRequests,
     Unsupported,
     VerificationFailed,
 )
@@ -40,6 +42,7 @@ STATUS: dict[type[DeltaMLError], HTTPStatus] = {
     NotAuthenticated: HTTPStatus.UNAUTHORIZED,
     NotAuthorised: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Conflict: HTTPStatus.CONFLICT,
     DivergingStep: HTTPStatus.CONFLICT,
     Diverged: HTTPStatus.CONFLICT,
@@ -98,7 +101,12 @@ def register(app: Flask) -> None:
             log.warning("request failed", status=int(status), error=str(error))
         field = getattr(error, "field", None)
         errors = {"errors": [{"field": field, "reason": getattr(error, "reason", str(error))}]} if field else {}
-        return problem(status, str(error), **errors)
+        answer = problem(status, str(error), **errors)
+        if isinstance(error, NotLoggedIn):
+            answer.headers["WWW-Authenticate"] = 'Bearer realm="DeltaML"'  # RFC 6750, section 3
+        elif isinstance(error, TooManyRequests):
+            answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
 
     @app.errorhandler(ValidationError)
     def invalid(error: ValidationError) -> Response:

@@ -5,6 +5,7 @@ from alembic import context
 
 from commons import journal
 from commons.database import Base
+from commons.users import storage as users
 from federated_aggregator import storage
 
 context.configure(

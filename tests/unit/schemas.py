@@ -19,9 +19,9 @@ import model_buyer.app
 import model_buyer.storage
 from commons.database import Database
 from commons.journal import JOURNAL
-from commons.users.storage import User
+from commons.users.storage import Token, User
 
-USERS = User.metadata.tables["users"]
+USERS = tuple(kind.metadata.tables[kind.__tablename__] for kind in (User, Token))
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Schema:
 
 
 SCHEMAS: Mapping[str, Schema] = {
-    "data_owner": Schema(data_owner.app.MIGRATIONS, data_owner.storage.Base.metadata, (JOURNAL, USERS)),
+    "data_owner": Schema(data_owner.app.MIGRATIONS, data_owner.storage.Base.metadata, (JOURNAL, *USERS)),
     "federated_aggregator": Schema(
-        federated_aggregator.app.MIGRATIONS, federated_aggregator.storage.Base.metadata, (JOURNAL,)
+        federated_aggregator.app.MIGRATIONS, federated_aggregator.storage.Base.metadata, (JOURNAL, *USERS)
     ),
-    "model_buyer": Schema(model_buyer.app.MIGRATIONS, model_buyer.storage.Base.metadata, (JOURNAL, USERS)),
+    "model_buyer": Schema(model_buyer.app.MIGRATIONS, model_buyer.storage.Base.metadata, (JOURNAL, *USERS)),
 }

@@ -14,7 +14,7 @@ from commons.database import Database
 from commons.errors import Conflict, NotFound
 from commons.http import application
 from commons.users import api
-from commons.users.storage import User, Users
+from commons.users.storage import Token, User, Users
 
 ACCOUNT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 
@@ -22,7 +22,8 @@ ACCOUNT = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
 @pytest.fixture
 def users(tmp_path: Path) -> Iterator[Users]:
     on = Database(f"sqlite:///{tmp_path / 'service.db'}")
-    User.metadata.tables["users"].create(on.engine)
+    for kind in (User, Token):
+        kind.metadata.tables[kind.__tablename__].create(on.engine)
     yield Users(on)
     on.close()
 
@@ -40,16 +41,17 @@ def ada(client: FlaskClient) -> dict[str, Any]:
 
 
 def test_user_is_made_shown_changed_and_deleted(client: FlaskClient) -> None:
+    operator = client.post("/users", json={"name": "Bob", "email": "bob@example.org"}).get_json()
     user = ada(client)
     assert (user["name"], user["email"], user["address"]) == ("Ada", "ada@example.org", None)
     path = f"/users/{user['id']}"
     assert client.get(path).get_json() == user
-    assert client.get("/users").get_json() == {"users": [user]}
+    assert client.get("/users").get_json() == {"users": [operator, user]}
     changed = client.put(path, json={"name": "Ada L.", "email": "ada@example.net"}).get_json()
     assert changed == user | {"name": "Ada L.", "email": "ada@example.net"}
     assert client.delete(path).status_code == 204
     assert client.get(path).status_code == 404
-    assert client.get("/users").get_json() == {"users": []}
+    assert client.get("/users").get_json() == {"users": [operator]}
 
 
 def test_email_addresses_are_unique(client: FlaskClient) -> None:
