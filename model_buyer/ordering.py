@@ -203,11 +203,12 @@ class Ordering:
         return found.account
 
     def _register(self, market: Marketplace) -> None:
-        role = market.role(self._chain.address)
-        if role == Role.NONE:
-            market.register(Role.MODEL_BUYER)
-        elif role != Role.MODEL_BUYER:
-            raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
+        with self._lock:  # two first orders at once register once
+            role = market.role(self._chain.address)
+            if role == Role.NONE:
+                market.register(Role.MODEL_BUYER)
+            elif role != Role.MODEL_BUYER:
+                raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
 
     def _pay(self, model: Model) -> Model:
         market = self._chain.marketplace()
