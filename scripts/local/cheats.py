@@ -203,10 +203,10 @@ def find(name: str) -> Cheat:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that somebody's record shows: seconds after the order, rounds done by then, who, what."""
+    """Something that was seen: seconds after the order, at which step of the training, of whom, and what."""
 
     seconds: float
-    rounds: int
+    step: str
     who: str
     what: str
 
@@ -258,17 +258,15 @@ class Stage:
             statistics=statistics,
         )
 
-    def order(self, cheat: Cheat) -> str:
-        """Order a training in which that cheat is done, and return its id."""
-        return self.buyer.order(
-            flow.order_for(
-                self.buyer_id,
-                FEATURES,
-                description={"cheat": cheat.name},
-                hyper_parameters=HYPER_PARAMETERS,
-                participants={"validator_share": VALIDATOR_SHARE},
-                terms={"review_seconds": cheat.review_s},
-            )
+    def order(self, cheat: Cheat) -> flow.Json:
+        """Return the order of a training in which that cheat is done."""
+        return flow.order_for(
+            self.buyer_id,
+            FEATURES,
+            description={"cheat": cheat.name},
+            hyper_parameters=HYPER_PARAMETERS,
+            participants={"validator_share": VALIDATOR_SHARE},
+            terms={"review_seconds": cheat.review_s},
         )
 
     def accept(self, training_id: str) -> None:
@@ -325,7 +323,7 @@ class Trial:
     def begin(cls, stage: Stage, cheat: Cheat) -> Trial:
         """Order the training."""
         started = time.monotonic()
-        return cls(stage, cheat, stage.order(cheat), started)
+        return cls(stage, cheat, stage.buyer.order(stage.order(cheat)), started)
 
     @property
     def id(self) -> uuid.UUID:
@@ -355,16 +353,16 @@ class Trial:
         while True:
             chain, records = self._look(on_event)
             if chain.status == Status.DISPUTED and self.arbitration is None:
-                self._note(on_event, chain, "arbiter", "asks the aggregator for its transcript, and audits it")
+                self._note(on_event, "dispute", "arbiter", "asks for the transcript and the evidence, and audits them")
                 self.arbitration = self.stage.arbitrate(self.training_id)
                 if self.arbitration.status != 0:
                     raise DeltaMLError(
                         f"deltaml arbitrate ended with {self.arbitration.status}: {self.arbitration.output}"
                     )
                 continue
-            over = [name for name, record in records.items() if record["status"] in ("FINISHED", "FAILED")]
-            # A cheating aggregator may keep what is its own record open for ever.
-            if chain.status.is_final and len(over) >= len(records) - (self.cheat.role == "aggregator"):
+            open_ = {name for name, record in records.items() if record["status"] not in ("FINISHED", "FAILED")}
+            # A cheating aggregator may leave its own record open for ever.
+            if chain.status.is_final and open_ <= {self.cheat.role} & {"aggregator"}:
                 return self._ended(chain, records)
             if time.monotonic() > deadline:
                 states = {name: record["status"] for name, record in records.items()}
@@ -374,24 +372,37 @@ class Trial:
     def _look(self, on_event: Callable[[Event], None]) -> tuple[Training, dict[str, flow.Json]]:
         stage = self.stage
         chain = stage.market.training(self.id)
-        self._show(on_event, chain, "chain", chain.status.name)
         model = stage.buyer.model(self.training_id)
         records = {
             "buyer": model | model["model"],
             "aggregator": stage.aggregator.training(self.training_id),
             **{name: owner.training(self.training_id) for name, owner in stage.owners.items()},
         }
+        step = _step(chain.status, records["aggregator"]["iteration"])
+        if self._shown.get("chain") != chain.status.name:
+            self._shown["chain"] = chain.status.name
+            self._note(on_event, step, "chain", f"{chain.status.name}{self._roles(chain)}")
+        news: dict[str, list[str]] = {}
         for name, record in records.items():
-            self._show(on_event, chain, name, f"{record['status']}{_because(record['reason'])}")
+            reason = record["reason"]
+            shown = f"{record['status']}: {reason}" if reason else str(record["status"])
+            if self._shown.get(name) != shown:
+                self._shown[name] = shown
+                if reason or record["status"] in ("FINISHED", "FAILED"):
+                    news.setdefault(shown, []).append(name)
+        for shown, names in news.items():
+            self._note(on_event, step, ", ".join(names), shown)
         return chain, records
 
-    def _show(self, on_event: Callable[[Event], None], chain: Training, who: str, what: str) -> None:
-        if self._shown.get(who) != what:
-            self._shown[who] = what
-            self._note(on_event, chain, who, self.stage.named(what))
+    def _roles(self, chain: Training) -> str:
+        if chain.status != Status.TRAINING:
+            return ""
+        cheater = {"trainer": chain.trainers[0], "validator": chain.validators[0]}.get(self.cheat.role)
+        cheats = f"; {cheater} is the one that cheats" if cheater else ""
+        return f", trainers {', '.join(chain.trainers)}, validators {', '.join(chain.validators)}{cheats}"
 
-    def _note(self, on_event: Callable[[Event], None], chain: Training, who: str, what: str) -> None:
-        event = Event(time.monotonic() - self.started, max(0, chain.evaluations - 1), who, what)
+    def _note(self, on_event: Callable[[Event], None], step: str, who: str, what: str) -> None:
+        event = Event(time.monotonic() - self.started, step, who, self.stage.named(what))
         self.events.append(event)
         on_event(event)
 
@@ -568,5 +579,7 @@ class Ended:
         return {self.chain.buyer: "buyer", self.chain.aggregator: "aggregator"}.get(address, "owner")
 
 
-def _because(reason: str | None) -> str:
-    return f": {reason}" if reason else ""
+def _step(status: Status, rounds: int) -> str:
+    if status in (Status.TRAINING, Status.FAILED):
+        return f"after {rounds} of {HYPER_PARAMETERS['iterations']} rounds"
+    return {Status.OPEN: "joining", Status.CLOSED: "joining", Status.REPORTED: "review"}.get(status, "settlement")

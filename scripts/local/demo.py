@@ -22,10 +22,12 @@ from rich.text import Text
 
 from commons.chain.marketplace import Marketplace
 from commons.errors import DeltaMLError
-from scripts.local import diabetes, flow
+from scripts.local import cheats, diabetes, flow
+from scripts.local.cheats import Cheat, Event, Stage, Trial
 from scripts.local.command_line import PortBase, exit_on_signals
 from scripts.local.platform import REPOSITORY, LocalPlatform, Ports
 from scripts.local.report import Report, make_parties, make_report, train_in_plaintext
+from scripts.local.story import Story, show_event
 
 ROWS = 50
 HYPER_PARAMETERS: dict[str, Any] = {
@@ -55,12 +57,25 @@ def demo(
         Path | None,
         typer.Option("--json", metavar="FILE", dir_okay=False, help="Write the report for machines, too."),
     ] = None,
+    cheat: Annotated[
+        str | None,
+        typer.Option(
+            "--cheat",
+            metavar="WHO=HOW",
+            help="Have one party cheat, and tell who notices and what it pays. 'list' lists the cheats.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Start a chain, the services and five data owners, and let a buyer have a model trained by them.
 
     Everything runs on this machine, on scikit-learn's Diabetes data, and is stopped at the end.
     """
     console = Console(highlight=False)
+    if cheat == "list":
+        _list_cheats(console)
+        return
+    chosen = None if cheat is None else _chosen(cheat)
     ports = Ports.standard() if port_base is None else Ports.consecutive(port_base)
     exit_on_signals()
     try:
@@ -72,16 +87,16 @@ def demo(
     directory = _fresh_directory()
     finished = False
     try:
-        with LocalPlatform(directory, ports) as platform:
+        with LocalPlatform(directory, ports, modules=None if chosen is None else cheats.MODULES) as platform:
             _bring_up(platform, console)
-            report = _train(platform, console)
-            report.show(console)
+            told = _train(platform, console) if chosen is None else _cheat(platform, chosen, console)
+            told.show(console)
             if json_file is not None:
-                json_file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
-            report.require_agreement()
+                json_file.write_text(json.dumps(told.to_json(), indent=2) + "\n")
+            told.require_success()
             finished = True
             if keep:
-                _wait_for_the_user(platform, report, console)
+                _wait_for_the_user(platform, told.training_id, console)
             console.print("\nStopping everything…")
     except Exception as error:
         if not isinstance(error, (DeltaMLError, TimeoutError)):
@@ -166,6 +181,36 @@ def _train(platform: LocalPlatform, console: Console) -> Report:
     return make_report(model, training, parties, plaintext, sklearn_mse, key_bits, training_seconds)
 
 
+def _cheat(platform: LocalPlatform, cheat: Cheat, console: Console) -> Story:
+    stage = Stage.enter(platform, ROWS)
+    order = stage.order(cheat)
+    (platform.directory / "order.json").write_text(json.dumps(order, indent=2))
+    who = {"trainer": "first trainer", "validator": "first validator"}.get(cheat.role, cheat.role)
+    console.print(f"[bold]{cheat.name}[/]: the {who} {cheat.does}.\n")
+    trial = Trial.begin(stage, cheat)
+    stage.accept(trial.training_id)
+
+    def on_event(event: Event) -> None:
+        platform.require_running()
+        show_event(event, console)
+
+    return Story(stage, trial, trial.watch(on_event))
+
+
+def _list_cheats(console: Console) -> None:
+    grid = Grid.grid(padding=(0, 2))
+    for each in cheats.CHEATS:
+        grid.add_row(each.name, each.does)
+    console.print(grid)
+
+
+def _chosen(name: str) -> Cheat:
+    try:
+        return cheats.find(name)
+    except DeltaMLError as error:
+        raise typer.BadParameter(str(error), param_hint="--cheat") from None
+
+
 def _wait_with_progress(platform: LocalPlatform, buyer: flow.Buyer, training_id: str, console: Console) -> flow.Json:
     columns = (
         TextColumn("{task.description}"),
@@ -190,13 +235,13 @@ def _wait_with_progress(platform: LocalPlatform, buyer: flow.Buyer, training_id:
     return model
 
 
-def _wait_for_the_user(platform: LocalPlatform, report: Report, console: Console) -> None:
+def _wait_for_the_user(platform: LocalPlatform, training_id: str, console: Console) -> None:
     urls = platform.urls
     owner_ports = " ".join(str(port) for port in platform.ports.owners)
     json_header = "-H 'Content-Type: application/json'"
     commands = {
-        "The model, its weights and its metrics": f"curl {urls['buyer']}/models/{report.training_id}",
-        "Roles, time and bytes": f"curl {urls['aggregator']}/model/{report.training_id}",
+        "The model, its weights and its metrics": f"curl {urls['buyer']}/models/{training_id}",
+        "Roles, time and bytes": f"curl {urls['aggregator']}/model/{training_id}",
         "What the first owner sees": f"curl {urls['owner-1']}/models",
         "Its account and the contract": f"curl {urls['owner-1']}/contract",
         "Order another model, which has an id": (

@@ -148,7 +148,7 @@ class Report:
     key_bits: int
     rounds: int
 
-    def require_agreement(self) -> None:
+    def require_success(self) -> None:
         """Raise VerificationFailed unless encrypted and plaintext training agree."""
         difference = self.encrypted.difference(self.plaintext)
         if not difference <= AGREEMENT:

@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from scripts.local.cheats import CHEATS, HONEST, MODULES, Ended, Stage, Trial
+from scripts.local.cheats import CHEATS, HONEST, MODULES, Cheat, Ended, Stage, Trial
 from scripts.local.platform import LocalPlatform, Ports
 
-TOGETHER = 6
+TOGETHER = 5
 """Trainings at once: a service advances four, and some wait for the end of their review."""
 
 
@@ -21,11 +21,12 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, F
         platform.start()
         stage = Stage.enter(platform)
 
-        def play(trial: Trial) -> Ended:
+        def play(cheat: Cheat) -> Ended:
+            trial = Trial.begin(stage, cheat)
             stage.accept(trial.training_id)
             return trial.watch(interval=0.5)
 
         with ThreadPoolExecutor(TOGETHER) as pool:
             # Those that have a review period to wait for come first.
             ordered = sorted((*CHEATS, HONEST), key=lambda cheat: cheat.review_s)
-            yield {cheat.name: pool.submit(play, Trial.begin(stage, cheat)) for cheat in ordered}
+            yield {cheat.name: pool.submit(play, cheat) for cheat in ordered}

@@ -94,10 +94,10 @@ def test_the_report_for_people_shows_roles_and_errors(report: Report) -> None:
 
 @pytest.mark.parametrize("mse", [3311.87, float("nan")])
 def test_an_encrypted_training_that_differs_from_plaintext_is_an_error(report: Report, mse: float) -> None:
-    report.require_agreement()
+    report.require_success()
     for encrypted in (Candidates(mse, 3500.0), Candidates(3311.86, mse)):
         with pytest.raises(VerificationFailed, match="differ by a relative"):
-            dataclasses.replace(report, encrypted=encrypted).require_agreement()
+            dataclasses.replace(report, encrypted=encrypted).require_success()
 
 
 def test_the_better_candidate_is_the_one_delivered(report: Report) -> None:
