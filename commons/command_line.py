@@ -1,4 +1,4 @@
-"""The ``deltaml`` command: what needs no running service and no database."""
+"""The ``deltaml`` command: what needs no running service."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from commons.chain.marketplace import Marketplace
 from commons.configuration import unlock
 from commons.errors import DeltaMLError, PeerUnavailable
 from commons.protocol.transcript import InvalidTranscript, Transcript, read
+from commons.users import command_line as users
 
 PASSED, DEVIATION, UNREADABLE, UNCHECKED = range(4)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
+app.add_typer(users.app, name="user")
 
 
 @app.callback()
 def main() -> None:
-    """DeltaML: check how a model was trained."""
+    """DeltaML: check how a model was trained, decide disputes, and make users."""
 
 
 @app.command("audit")
