@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, VALUE_BITS
-from commons.crypto.proofs import Opening, verify_opening
-from commons.protocol import messages, wire
-from commons.protocol.messages import Message, Openings, Totals
+from commons.crypto.proofs import KeyProof, Opening, ProductProof, verify_key, verify_opening, verify_products
+from commons.protocol import disputes, messages, signed, totals, transcript, wire
+from commons.protocol.messages import (
+    Cosignature,
+    CosignQuestion,
+    Delivery,
+    MaskedModels,
+    Message,
+    Metric,
+    Openings,
+    Products,
+    Reply,
+    ScoreQuestion,
+    Totals,
+    TotalStatement,
+)
+from commons.protocol.messages import Record as Encoded
 from commons.protocol.outcome import packed_count
-from tests.privacy.record import Exchange, Record
+from commons.protocol.schedule import scales
+from commons.protocol.signed import Signed, proof_context
+from tests.privacy.record import CHAIN_ID, Exchange, Record
 
 Check = Callable[[Record, Exchange, Any], None]
 """Raises AssertionError if a field of a message is not what it must be."""
@@ -33,7 +51,7 @@ def url(record: Record, exchange: Exchange, value: Any) -> None:
 
 
 def chain_id(record: Record, exchange: Exchange, value: Any) -> None:
-    assert value == 31337
+    assert value == CHAIN_ID
 
 
 def order(record: Record, exchange: Exchange, value: Any) -> None:
@@ -93,8 +111,174 @@ def model_of_round(record: Record, exchange: Exchange, value: Any) -> None:
 
 
 def packed(record: Record, exchange: Exchange, value: Any) -> None:
-    numbers = record.models_of(exchange.question) * record.order.length
-    require_ciphertexts(record, value, packed_count(numbers, record.public_key))
+    require_ciphertexts(record, value, packed_count(record.order.length, record.public_key))
+
+
+def included(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a trainer: whose updates arrived, which it could count on chain at the end."""
+    first = isinstance(exchange.question, messages.RoundQuestion) and exchange.question.round == 0
+    assert value == (() if first else tuple(range(len(record.trainers))))
+
+
+def key_proof(record: Record, exchange: Exchange, value: Any) -> None:
+    """To everybody who encrypts under the key. It shows nothing else: the argument is in `prove_key`."""
+    bits = record.public_key.bits
+    context = proof_context(record.domain, record.training, "key", 0, record.accounts["buyer"])
+    assert verify_key(int(record.public_key.n), KeyProof.from_bytes(value, bits), context, bits) == record.public_key
+
+
+def product_proof(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the aggregator. It shows nothing but that the products are products: the argument is in `prove_products`."""
+    question, answer, key = exchange.question, exchange.answer, record.public_key
+    assert isinstance(question, MaskedModels) and isinstance(answer, Products)
+    vectors, length = record.models_of(question), record.order.length
+    context = proof_context(
+        record.domain, record.training, f"products-{question.kind}", question.round, record.accounts["buyer"]
+    )
+    verify_products(
+        wire.split(key.decode(question.masked, vectors * length), vectors),
+        wire.split(key.decode(answer.ciphertexts, vectors * wire.product_count(length)), vectors),
+        ProductProof.from_bytes(value, vectors, key),
+        key,
+        context,
+    )
+
+
+def of_the_buyer(field: str) -> Check:
+    """Return the check for what validators are shown of the buyer's products: what the aggregator got, no more."""
+
+    def check(record: Record, exchange: Exchange, value: Any) -> None:
+        question = exchange.question
+        assert isinstance(question, ScoreQuestion)
+        if question.kind == "zero":
+            assert value == b""
+        else:
+            ((asked, _),) = record.about(MaskedModels, question.kind, question.round)
+            assert value == getattr(asked.answer, field)
+
+    return check
+
+
+def masked_of_the_buyer(record: Record, exchange: Exchange, value: Any) -> None:
+    question = exchange.question
+    assert isinstance(question, ScoreQuestion)
+    asked = record.about(MaskedModels, question.kind, question.round)
+    assert [value] == ([models.masked for _, models in asked] or [b""])
+
+
+def salts(record: Record, exchange: Exchange, value: Any) -> None:
+    """To validators, who have the masks that they hide from everybody else."""
+    settled = getattr(exchange.question, "kind", "") == "settlement"
+    assert len(value) == (totals.DELIVERABLE * totals.SALT_BYTES if settled else 0)
+    if settled:
+        assert len(set(value)) > totals.SALT_BYTES  # 64 uniform bytes: 57 different ones are expected
+
+
+def scored(record: Record, exchange: Exchange) -> tuple[Signed, ScoreQuestion]:
+    """Return the question to the validators in the evaluation that a message is about: the same for all."""
+    about: Any = exchange.question
+    asked = {(e.asked, q) for e, q in record.about(ScoreQuestion, about.kind, about.round) if e.asked is not None}
+    ((question, content),) = asked
+    assert question is not None
+    return question, content
+
+
+def replies(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a validator: the other validators' encrypted scores, which it cannot decrypt, and their signatures."""
+    about: Any = exchange.question
+    asked = {e.called: e for e, _ in record.about(ScoreQuestion, about.kind, about.round)}
+    for place, (name, reply) in enumerate(zip(record.validators, value, strict=True)):
+        answer = asked[name].answered
+        assert answer is not None
+        assert reply == Reply(place=place, content=answer.content, signature=answer.signature)
+
+
+def randomisers(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a validator: it tells which ciphertexts were added, which the validator is shown anyway."""
+    asked, cosign = exchange.asked, exchange.question
+    assert asked is not None and isinstance(cosign, CosignQuestion)
+    addresses = [record.accounts[name] for name in record.validators]
+    vectors = max(1, record.models_of(cosign))
+    totals.require_sums(scored(record, exchange)[0], cosign, addresses, vectors, record.public_key, record.domain)
+
+
+def digest_of(field: str) -> Check:
+    """Return the check for the SHA-256 of what validators were asked, or of one thing in it."""
+
+    def check(record: Record, exchange: Exchange, value: Any) -> None:
+        asked, question = scored(record, exchange)
+        content = asked.content if field == "question" else getattr(question, field)
+        assert value == hashlib.sha256(content).digest()
+
+    return check
+
+
+def digest_of_totals(record: Record, exchange: Exchange, value: Any) -> None:
+    about: Any = exchange.question
+    ((_, asked),) = record.about(Totals, about.kind, about.round)
+    assert value == hashlib.sha256(asked.ciphertexts).digest()
+
+
+def commitments(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the buyer and the owners. They hide what they are to behind 32 random bytes each."""
+    _, question = scored(record, exchange)
+    factors = (
+        () if question.kind == "zero" else scales(question, record.order.hyper_parameters, [1] * len(record.trainers))
+    )
+    assert value == totals.commitments(question, factors, record.order.length)
+    assert len(value) == (totals.DELIVERABLE if question.kind == "settlement" else 0)
+
+
+def cosignature(record: Record, exchange: Exchange, value: Any) -> None:
+    about: Any = exchange.question
+    content = record.statement(about.kind, about.round).pack()
+    address = record.accounts[exchange.called]
+    Signed(content=content, signature=value).verified(TotalStatement, record.domain, address)
+
+
+def cosignatures(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the buyer and the owners: the validators' signatures, and nobody else's."""
+    about: Any = exchange.question
+    if isinstance(about, Metric):
+        about = statement_of(about)
+    asked = {e.called: e.answer for e, _ in record.about(CosignQuestion, about.kind, about.round)}
+    made = [asked[name] for name in record.validators]
+    assert list(value) == [answer.signature for answer in made if isinstance(answer, Cosignature)]
+    assert len(value) == len(record.validators)
+
+
+def statement_of(metric: Metric) -> TotalStatement:
+    return TotalStatement.unpack(metric.statement)
+
+
+def statement(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the owners: what the validators signed, in which every digest is of something that exists."""
+    found = TotalStatement.unpack(value)
+    assert found == record.statement(found.kind, found.round) and found.pack() == value
+    within = replace(exchange, question=found)
+    for field, check in FIELDS[TotalStatement].items():
+        check(record, within, getattr(found, field))
+
+
+def opened_sums(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the owners: all encrypted sums of an evaluation, of which the buyer opened the first."""
+    assert isinstance(exchange.question, Metric)
+    found = statement_of(exchange.question)
+    ((_, asked),) = record.about(Totals, found.kind, found.round)
+    assert value == asked.ciphertexts
+
+
+def first_openings(field: str) -> Check:
+    """Return the check for what owners are shown of the openings: what is public on chain as an MSE, no more."""
+
+    def check(record: Record, exchange: Exchange, value: Any) -> None:
+        assert isinstance(exchange.question, Metric)
+        found = statement_of(exchange.question)
+        ((asked, _),) = record.about(Totals, found.kind, found.round)
+        assert isinstance(asked.answer, Openings)
+        assert value == getattr(asked.answer, field)[: 2 if found.kind == "settlement" else 1]
+
+    return check
 
 
 def masks(record: Record, exchange: Exchange, value: Any) -> None:
@@ -112,7 +296,10 @@ def openings(record: Record, exchange: Exchange, value: Any) -> None:
 
 
 def mse(record: Record, exchange: Exchange, value: Any) -> None:
-    assert int(value) in {each.mses[0] for each in record.evaluations}
+    assert isinstance(exchange.question, Metric)
+    found = statement_of(exchange.question)
+    (asked,) = (each for each in record.evaluations if (each.kind, each.round) == (found.kind, found.round))
+    assert int(value) == asked.mses[0]
 
 
 def model(record: Record, exchange: Exchange, value: Any) -> None:
@@ -123,6 +310,16 @@ def quotients(record: Record, exchange: Exchange, value: Any) -> None:
     divisor = len(record.trainers) << FRACTION_BITS
     assert len(value) == record.order.length
     assert all(0 <= int(quotient, 16) <= (1 << SLOT_BITS) // divisor for quotient in value)
+
+
+def salt(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the buyer, with the numbers that it hid: of the delivered model, and not of the other one."""
+    delivery = exchange.question
+    assert isinstance(delivery, Delivery)
+    *_, (_, question) = record.asked(ScoreQuestion)
+    if question.kind != "settlement":
+        question = next(q for _, q in record.asked(ScoreQuestion) if q.kind == "settlement")
+    assert value == totals.split_salts(question.salts)[("trained", "averaged").index(delivery.model)]
 
 
 ABOUT: dict[str, Check] = {"version": version, "training": training}
@@ -146,33 +343,94 @@ FIELDS: dict[type[Message], dict[str, Check]] = {
         "buyer_url": url,
         "aggregator_url": url,
         "order": order,
+        "key_proof": key_proof,
     },
     messages.Acceptance: ABOUT | {"address": address},
     messages.Notice: ABOUT | {"reason": nothing},
-    messages.RoundQuestion: ABOUT | {"round": number_of_rounds, "model": model_of_round},
-    messages.LocalModelQuestion: ABOUT,
+    messages.RoundQuestion: ABOUT | {"round": number_of_rounds, "included": included, "model": model_of_round},
+    messages.LocalModelQuestion: ABOUT | {"included": included},
     messages.Vector: {"version": version, "ciphertexts": answered},
     messages.MaskedRound: ABOUT | {"round": number_of_rounds, "trainers": trainers, "packed": packed},
-    messages.MaskedModels: EVALUATION | {"trainers": trainers, "contributors": contributors, "packed": packed},
+    messages.MaskedModels: EVALUATION
+    | {"trainers": trainers, "contributors": contributors, "masked": ciphertexts(lambda d: d)},
+    messages.Products: {
+        "version": version,
+        "ciphertexts": ciphertexts(wire.product_count),
+        "proof": product_proof,
+    },
     messages.ScoreQuestion: EVALUATION
     | {
         "trainers": trainers,
         "contributors": contributors,
-        "masked": ciphertexts(lambda d: d),
-        "products": ciphertexts(wire.product_count),
+        "masked": masked_of_the_buyer,
+        "products": of_the_buyer("ciphertexts"),
+        "proof": of_the_buyer("proof"),
         "masks": masks,
+        "salts": salts,
     },
-    messages.Totals: EVALUATION | {"validators": validators, "ciphertexts": ciphertexts(lambda d: 1, at_least=1)},
+    messages.CosignQuestion: EVALUATION
+    | {"answers": replies, "totals": ciphertexts(lambda d: 1, at_least=1), "randomisers": randomisers},
+    messages.Cosignature: {"version": version, "signature": cosignature},
+    messages.TotalStatement: EVALUATION
+    | {
+        "trainers": trainers,
+        "contributors": contributors,
+        "question": digest_of("question"),
+        "masked": digest_of("masked"),
+        "products": digest_of("products"),
+        "masks": digest_of("masks"),
+        "validators": validators,
+        "totals": digest_of_totals,
+        "commitments": commitments,
+    },
+    messages.Totals: EVALUATION
+    | {
+        "validators": validators,
+        "ciphertexts": ciphertexts(lambda d: 1, at_least=1),
+        "question": digest_of("question"),
+        "masks": digest_of("masks"),
+        "commitments": commitments,
+        "cosignatures": cosignatures,
+    },
     messages.Openings: {"version": version, "totals": openings, "randomisers": openings},
-    messages.Metric: ABOUT | {"iteration": number_of_rounds, "mse": mse},
-    messages.Delivery: ABOUT | {"model": model, "quotients": quotients},
+    messages.Metric: ABOUT
+    | {
+        "iteration": number_of_rounds,
+        "mse": mse,
+        "statement": statement,
+        "cosignatures": cosignatures,
+        "ciphertexts": opened_sums,
+        "totals": first_openings("totals"),
+        "randomisers": first_openings("randomisers"),
+    },
+    messages.Delivery: ABOUT | {"model": model, "quotients": quotients, "salt": salt},
 }
+
+PARTS: dict[type[Encoded], set[str]] = {
+    messages.Reply: {"place", "content", "signature"},
+    signed.Signed: {"content", "signature"},
+}
+"""What messages are made of: checked with them."""
+
+FOR_THE_ARBITER: dict[type[Encoded], set[str]] = {
+    transcript.Header: {"request", "aggregator", "trainers", "validators", "rows"},
+    transcript.Round: {"refreshed", "question", "answers"},
+    transcript.Masking: {"question", "masks", "randomisers", "salts"},
+    transcript.LocalModels: {"question", "answers"},
+    transcript.Scores: {"products", "question", "answers"},
+    transcript.Cosigned: {"question", "answers", "totals"},
+    transcript.Opened: {"openings"},
+    transcript.Entry: {"kind", "round", "content"},
+    transcript.TranscriptRoot: {"version", "training", "root", "entries"},
+    disputes.Claim: {"version", "training", "disputer", "claim", "reported", "computed", "exchanges", "copies"},
+    disputes.Copy: {"kind", "round", "question", "answer"},
+}
+"""What transcripts and evidence are made of, and no message between services: `test_transcript.py` has the values."""
 
 ANSWERS: dict[type[Message] | type[None], Check] = {
     messages.RoundQuestion: ciphertexts(lambda d: d),
     messages.LocalModelQuestion: ciphertexts(lambda d: d),
     messages.MaskedRound: ciphertexts(lambda d: d),
-    messages.MaskedModels: ciphertexts(wire.product_count),
     messages.ScoreQuestion: ciphertexts(lambda d: 1, at_least=1),
 }
 """What the vector is that answers each question."""

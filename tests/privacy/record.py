@@ -16,13 +16,16 @@ from gmpy2 import mpz
 
 from commons.crypto.packing import VALUE_BITS, pack, slots, unpack
 from commons.crypto.paillier import PrivateKey, PublicKey
+from commons.http.signatures import decode_signature
 from commons.learning.contributions import coalition_points
 from commons.learning.statistics import FloatArray, GramStatistics, TableStatistics
-from commons.protocol import evaluation
+from commons.protocol import evaluation, totals, wire
 from commons.protocol.messages import (
     Acceptance,
     Acknowledgement,
     AggregatorDescription,
+    Cosignature,
+    CosignQuestion,
     Delivery,
     LocalModelQuestion,
     MaskedModels,
@@ -33,20 +36,24 @@ from commons.protocol.messages import (
     Openings,
     Order,
     OwnerRegistration,
+    Products,
     RoundQuestion,
     ScoreQuestion,
     Totals,
+    TotalStatement,
     TrainingRequest,
     Vector,
 )
 from commons.protocol.outcome import factors, packed_count, settlement_vectors
 from commons.protocol.round import aggregate
+from commons.protocol.signed import Domain, Signed
 from scripts.local.diabetes import Table
 from tests.privacy.recording import Entry, Tape
 
 Question = TypeVar("Question", bound=Message)
 
 ID = "[0-9a-f-]{36}"
+CHAIN_ID = 31337
 
 EXCHANGES: dict[tuple[str, str, str], tuple[type[Message] | None, type[Message]]] = {
     ("aggregator", "GET", "/federated-aggregator"): (None, AggregatorDescription),
@@ -58,9 +65,10 @@ EXCHANGES: dict[tuple[str, str, str], tuple[type[Message] | None, type[Message]]
     ("owner", "PUT", f"/trainings/{ID}"): (RoundQuestion, Vector),
     ("owner", "POST", f"/trainings/{ID}"): (LocalModelQuestion, Vector),
     ("owner", "POST", f"/trainings/{ID}/metrics"): (ScoreQuestion, Vector),
+    ("owner", "POST", f"/trainings/{ID}/cosign"): (CosignQuestion, Cosignature),
     ("owner", "PUT", f"/trainings/{ID}/metrics"): (Metric, Acknowledgement),
     ("buyer", "PATCH", f"/models/{ID}"): (MaskedRound, Vector),
-    ("buyer", "POST", f"/models/{ID}/mse"): (MaskedModels, Vector),
+    ("buyer", "POST", f"/models/{ID}/mse"): (MaskedModels, Products),
     ("buyer", "PATCH", f"/models/{ID}/mse"): (Totals, Openings),
     ("buyer", "PUT", f"/models/{ID}"): (Delivery, Acknowledgement),
     ("buyer", "POST", f"/models/{ID}/notice"): (Notice, Acknowledgement),
@@ -70,13 +78,18 @@ EXCHANGES: dict[tuple[str, str, str], tuple[type[Message] | None, type[Message]]
 
 @dataclass(frozen=True)
 class Exchange:
-    """A call from one service to another. Owners are named ``owner-1``, ``owner-2``, …."""
+    """A call from one service to another. Owners are named ``owner-1``, ``owner-2``, ….
+
+    ``asked`` and ``answered`` are the question and the answer as they were signed: None if they were not.
+    """
 
     time: int
     caller: str
     called: str
     question: Message | None
     answer: Message
+    asked: Signed | None
+    answered: Signed | None
 
 
 @dataclass(frozen=True)
@@ -108,14 +121,15 @@ class Record:
     """One training.
 
     ``tables`` are the owners' rows, ``trainers`` and ``validators`` the owners' names in the contract's order,
-    ``weights`` the model that the buyer's user got, ``urls`` where the services listen, ``addresses`` those of the
-    contract and of the services' accounts.
+    ``weights`` the model that the buyer's user got, ``urls`` where the services listen, ``accounts`` the addresses of
+    the services.
     """
 
     training: uuid.UUID
     directory: Path
     urls: dict[str, str]
-    addresses: frozenset[str]
+    accounts: dict[str, str]
+    contract: str
     order: Order
     tables: dict[str, Table]
     trainers: tuple[str, ...]
@@ -134,6 +148,14 @@ class Record:
     @property
     def public_key(self) -> PublicKey:
         return self.key.public_key
+
+    @property
+    def domain(self) -> Domain:
+        return Domain(CHAIN_ID, self.contract)
+
+    @property
+    def addresses(self) -> set[str]:
+        return {self.contract, *self.accounts.values()}
 
     def statistics(self, owner: str) -> GramStatistics:
         features = self.order.data_requirements.features.list
@@ -163,6 +185,8 @@ class Record:
                 called=called,
                 question=None if question is None else question.unpack(entry["request"]),
                 answer=answer.unpack(entry["answer"]),
+                asked=_signed(entry["request"], entry["signature"]),
+                answered=_signed(entry["answer"], entry["answer_signature"]),
             )
 
     def addressee(self, url: str) -> tuple[str, str]:
@@ -173,14 +197,32 @@ class Record:
         """Return the exchanges that began with a question of that type, in time."""
         return [(e, e.question) for e in self.exchanges if isinstance(e.question, question)]
 
+    def about(self, question: type[Question], kind: str, round_: int) -> list[tuple[Exchange, Question]]:
+        """Return those of :meth:`asked` that belong to one evaluation."""
+        found = [
+            (e, q)
+            for e, q in self.asked(question)
+            if (getattr(q, "kind", None), getattr(q, "round", None)) == (kind, round_)
+        ]
+        return found
+
+    def statement(self, kind: str, round_: int) -> TotalStatement:
+        """Return what the validators have to have signed of an evaluation, made from what the buyer knows."""
+        ((_, asked),) = self.about(Totals, kind, round_)
+        if kind == "zero":
+            return totals.statement_of_totals(asked, None, b"")
+        ((exchange, models),) = self.about(MaskedModels, kind, round_)
+        assert isinstance(exchange.answer, Products)
+        return totals.statement_of_totals(asked, models, exchange.answer.ciphertexts)
+
     @cached_property
     def evaluations(self) -> list[Evaluation]:
         """Every evaluation, in time: the zero model, those on the way, the settlement."""
         masked = {(q.kind, q.round): q for _, q in self.asked(MaskedModels)}
         found = {}
-        for exchange, totals in self.asked(Totals):
+        for exchange, asked in self.asked(Totals):
             assert isinstance(exchange.answer, Openings)
-            name = (totals.kind, totals.round)
+            name = (asked.kind, asked.round)
             found[name] = self._evaluation(masked.get(name), [int(total, 16) for total in exchange.answer.totals])
         return list(found.values())
 
@@ -189,18 +231,18 @@ class Record:
         kind = getattr(question, "kind", "round")
         return {"zero": 0, "settlement": 2 + len(coalition_points(len(self.trainers)))}.get(kind, 1)
 
-    def _evaluation(self, question: MaskedModels | None, totals: list[int]) -> Evaluation:
+    def _evaluation(self, question: MaskedModels | None, opened: list[int]) -> Evaluation:
         rows = sum(len(self.tables[name]) for name in self.validators)
         if question is None:
-            return Evaluation("zero", 0, [], [], totals, [evaluation.mse_of_zero_total(totals[0], rows)])
+            return Evaluation("zero", 0, [], [], opened, [evaluation.mse_of_zero_total(opened[0], rows)])
         scales = factors(question.kind, [1] * len(self.trainers), question.trainers, question.contributors)
         return Evaluation(
             kind=question.kind,
             round=question.round,
             models=self._models_behind(question),
             scales=[scale << evaluation.VECTOR_BITS for scale in scales],
-            totals=totals,
-            mses=[evaluation.mse_of_total(t, scale, rows) for t, scale in zip(totals, scales, strict=True)],
+            totals=opened,
+            mses=[evaluation.mse_of_total(t, scale, rows) for t, scale in zip(opened, scales, strict=True)],
         )
 
     def reals(self, asked: Evaluation) -> list[FloatArray]:
@@ -217,9 +259,13 @@ class Record:
         return settlement_vectors(trained, ordered, [1] * len(ordered), self.public_key)
 
     def decryptions(self) -> list[Entry]:
-        """Return every use of the training's private key on a ciphertext, in time."""
+        """Return every ciphertext that the training's private key was used on, in time, with its plaintext."""
+        return [e for e in self.uses_of_the_key() if e["what"] in ("decrypted", "opened")]
+
+    def uses_of_the_key(self) -> list[Entry]:
+        """Return every plaintext and root that the training's private key gave, in time."""
         modulus = self.public_key.n
-        entries = (e for e in self.tapes["buyer"] if e["what"] in ("decrypted", "opened"))
+        entries = (e for e in self.tapes["buyer"] if "modulus" in e)
         return [e for e in entries if int_of(e["modulus"]) == modulus]
 
     def decrypt(self, ciphertexts: bytes) -> list[int]:
@@ -248,12 +294,19 @@ class Record:
         plaintexts = [self.key.decrypt(ciphertext) for ciphertext in pack(shifted, key)]
         return [value - shift for value in unpack(plaintexts, len(shifted), slots(key))]
 
-    def masked(self, packed: bytes, vectors: int = 1) -> list[list[int]]:
-        """Return the masked numbers that the buyer sees in a packed question."""
+    def packed(self, question: MaskedRound) -> list[int]:
+        """Return the masked numbers that the buyer sees in a round."""
         length, key = self.order.length, self.public_key
-        plaintexts = [self.key.decrypt(c) for c in key.decode(packed, packed_count(vectors * length, key))]
-        flat = unpack(plaintexts, vectors * length, slots(key))
-        return [flat[start : start + length] for start in range(0, len(flat), length)]
+        plaintexts = [self.key.decrypt(c) for c in key.decode(question.packed, packed_count(length, key))]
+        return unpack(plaintexts, length, slots(key))
+
+    def masked(self, question: MaskedModels) -> list[list[int]]:
+        """Return the masked models that the buyer sees in an evaluation."""
+        return wire.split(self.decrypt(question.masked), self.models_of(question))
+
+
+def _signed(content: bytes, signature: str | None) -> Signed | None:
+    return None if signature is None else Signed(content=content, signature=decode_signature(signature))
 
 
 def exchange_types(called: str, method: str, path: str) -> tuple[type[Message] | None, type[Message]]:

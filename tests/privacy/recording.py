@@ -25,6 +25,7 @@ from gmpy2 import mpz
 
 from commons.crypto.paillier import PrivateKey
 from commons.http.server import main
+from commons.http.signatures import SIGNATURE_HEADER
 
 PORTS = {"model_buyer": 9090, "data_owner": 5000, "federated_aggregator": 8080}
 
@@ -84,21 +85,24 @@ def record_outgoing(tape: Tape) -> None:
 
     def sending(self: requests.Session, asked: requests.PreparedRequest, **options: Any) -> requests.Response:
         body = asked.body.encode() if isinstance(asked.body, str) else asked.body or b""
-        call = {"method": asked.method, "url": asked.url, "request": body}
+        signature = asked.headers.get(SIGNATURE_HEADER)
+        call = {"method": asked.method, "url": asked.url, "request": body, "signature": signature}
         try:
             answer = send(self, asked, **options)
         except requests.RequestException:
-            tape.write("sent", **call, status=NO_ANSWER, answer=b"")
+            tape.write("sent", **call, status=NO_ANSWER, answer=b"", answer_signature=None)
             raise
-        tape.write("sent", **call, status=answer.status_code, answer=answer.content)
+        signature = answer.headers.get(SIGNATURE_HEADER)
+        tape.write("sent", **call, status=answer.status_code, answer=answer.content, answer_signature=signature)
         return answer
 
     patch.object(requests.Session, "send", sending).start()
 
 
 def record_keys(tape: Tape) -> None:
-    """Write down the primes of every private key, and every plaintext that one gives, with what it was asked for."""
+    """Write down the primes of every private key, and every plaintext and root that one gives, with what it was for."""
     make, decrypt, opening = PrivateKey.__init__, PrivateKey.decrypt, PrivateKey.opening
+    nth_root, fourth_root = PrivateKey.nth_root, PrivateKey.fourth_root
 
     def write(by: str, key: PrivateKey, ciphertext: mpz, plaintext: int) -> None:
         tape.write(
@@ -124,7 +128,24 @@ def record_keys(tape: Tape) -> None:
         write("opened", self, ciphertext, plaintext)
         return plaintext, randomiser
 
-    patch.multiple(PrivateKey, __init__=making, decrypt=decrypting, opening=open_).start()
+    def rooting(self: PrivateKey, number: mpz) -> mpz:
+        root = nth_root(self, number)
+        write("rooted", self, number, int(root))
+        return root
+
+    def fourth_rooting(self: PrivateKey, number: mpz) -> mpz | None:
+        root = fourth_root(self, number)
+        write("fourth rooted", self, number, int(root or 0))
+        return root
+
+    patch.multiple(
+        PrivateKey,
+        __init__=making,
+        decrypt=decrypting,
+        opening=open_,
+        nth_root=rooting,
+        fourth_root=fourth_rooting,
+    ).start()
 
 
 def run(service: str) -> None:

@@ -114,9 +114,9 @@ class Now:
 def now(record: Record) -> Now:
     *on_the_way, settlement = (question for _, question in record.asked(MaskedModels))
     return Now(
-        rounds=[record.masked(question.packed)[0] for _, question in record.asked(MaskedRound)],
-        evaluated=[record.masked(question.packed)[0] for question in on_the_way],
-        settled=record.masked(settlement.packed, record.models_of(settlement)),
+        rounds=[record.packed(question) for _, question in record.asked(MaskedRound)],
+        evaluated=[record.masked(question)[0] for question in on_the_way],
+        settled=record.masked(settlement),
         scale=float(record.evaluations[-1].scales[0]),
     )
 

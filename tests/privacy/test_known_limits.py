@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 from commons.crypto.packing import to_fixed
+from commons.learning.contributions import UNIT
 from commons.learning.local_steps import federated_descent, local_map
 from commons.learning.statistics import FloatArray, TableStatistics
 from commons.protocol import wire
-from commons.protocol.evaluation import NOISE_BITS
-from commons.protocol.messages import RoundQuestion, ScoreQuestion
+from commons.protocol.evaluation import NOISE_BITS, mse_of_total
+from commons.protocol.messages import CosignQuestion, RoundQuestion, ScoreQuestion, Vector
+from commons.protocol.transcript import Round
 from scripts.local import diabetes
+from tests.integration.conftest import Town
 from tests.privacy.attacks import ComplexArray, affine_map, fit, learning_curve
 from tests.privacy.chance import recovered
 from tests.privacy.record import Record
+from tests.transcripts import saved
 
 
 def test_a_buyer_with_the_aggregator_takes_every_trainers_gram_matrix(record: Record) -> None:
@@ -34,6 +38,33 @@ def test_a_buyer_with_a_validator_reads_every_evaluated_model(record: Record) ->
         masks = wire.decode_masks(questions[asked.round].masks, record.order.length)
         masked = record.decrypt(questions[asked.round].masked)
         assert [a - b for a, b in zip(masked, masks, strict=True)] == record.plain(asked.models[0])
+
+
+def test_a_buyer_with_a_validator_reads_every_validators_error(record: Record) -> None:
+    """What all of them answered is shown to each, so that it signs no sum that one is missing from."""
+    for exchange, question in record.asked(CosignQuestion):
+        if exchange.called == record.validators[0] and question.kind == "iteration":
+            (asked,) = (each for each in record.evaluations if (each.kind, each.round) == ("iteration", question.round))
+            (model,) = record.reals(asked)
+            for answer, name in zip(question.answers, record.validators, strict=True):
+                owner = record.statistics(name)
+                (total,) = record.decrypt(Vector.unpack(answer.content).ciphertexts)
+                assert mse_of_total(total, len(record.trainers), owner.rows) / UNIT == pytest.approx(owner.mse(model))
+
+
+def test_a_buyer_with_the_arbiter_takes_every_trainers_gram_matrix(recorded_town: Town, record: Record) -> None:
+    """The transcript has every trainer's updates: it is for the arbiter of a dispute, who has to be trusted with it."""
+    hyper = record.order.hyper_parameters
+    transcript = saved(recorded_town.platform, str(record.training))
+    rounds = [transcript.records["round", round_] for round_ in range(hyper.iterations)]
+    scale = len(record.trainers) << 80
+    models = np.array([[0.0] * record.order.length, *([v / scale for v in values] for values in record.sums[:-1])])
+    for place, name in enumerate(record.trainers):
+        vectors = [Vector.unpack(each.answers[place].content) for each in rounds if isinstance(each, Round)]
+        updates = np.array([[value / 2**80 for value in record.plain(record.vector(each))] for each in vectors])
+        found, _ = affine_map(models, updates)
+        step, _ = local_map(record.statistics(name), hyper.learning_rate, hyper.ridge, hyper.local_steps)
+        assert recovered(step, found, np.eye(len(step))) > 0.99
 
 
 def test_a_buyer_with_a_trainer_reads_every_rounds_model(record: Record) -> None:

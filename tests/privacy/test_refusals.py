@@ -14,22 +14,29 @@ import requests
 
 from commons.http.bodies import MESSAGEPACK
 from commons.protocol.messages import (
+    CosignQuestion,
     Delivery,
     LocalModelQuestion,
     MaskedModels,
     MaskedRound,
     Message,
+    Metric,
     RoundQuestion,
     ScoreQuestion,
     Totals,
+    Vector,
 )
 from tests.integration.conftest import Town
 from tests.privacy.conftest import TWO_VALIDATORS, RecordedPlatform
 from tests.privacy.record import EXCHANGES, Record, exchange_types, read_tape
+from tests.signing import OUTSIDER, voice
 
 ROUNDS, INTERVAL = 60, 4
 
-ANSWERED, INVALID = 409, 422
+ONE = (1).to_bytes(256, "big")
+"""A randomiser that changes nothing."""
+
+GRANTED, UNSIGNED, FORBIDDEN, ANSWERED, INVALID = 200, 401, 403, 409, 422
 
 
 @dataclass(frozen=True)
@@ -40,14 +47,18 @@ class Held:
     training: uuid.UUID
     trainer: str
     validator: str
+    place: int
+    """The validator's among the validators."""
     last: dict[type[Message], Any]
 
-    def ask(self, service: str, method: str, path: str, question: Message) -> int:
-        """Ask in the aggregator's place, and return the status of the answer."""
+    def ask(self, service: str, method: str, path: str, question: Message, by: str | None = "aggregator") -> int:
+        """Ask in the aggregator's place, or as somebody else, or unsigned, and return the status of the answer."""
         url = f"{self.town.platform.urls[service]}{path.format(self.training)}"
-        content = question.pack()
-        answer = requests.request(method, url, data=content, headers={"Content-Type": MESSAGEPACK}, timeout=30)
-        return answer.status_code
+        if by is None:
+            headers = {"Content-Type": MESSAGEPACK}
+            return requests.request(method, url, data=question.pack(), headers=headers, timeout=30).status_code
+        with requests.Session() as http:
+            return voice(self.town.platform, by).say(http, method, url, question).status_code
 
     def decryptions(self) -> int:
         """Return how often the buyer has used a private key."""
@@ -77,12 +88,14 @@ def held(recorded_town: Town, record: Record, stopped_early: MaskedRound) -> Ite
     training = town.train(hyper_parameters=hyper, participants=TWO_VALIDATORS)
     while town.aggregator.training(training)["iteration"] < 2 * INTERVAL:
         time.sleep(0.05)
+    validators = town.aggregator.training(training)["roles"]["validators"]
     town.platform.supervisor.signal("aggregator", signal.SIGSTOP)
     try:
         time.sleep(0.5)  # what was asked last has been answered
         trainer, validator = one_of_each_role(town, training)
-        questions = last_questions(town, training, "buyer", trainer, validator)
-        yield Held(town, uuid.UUID(training), trainer, validator, questions)
+        questions = last_questions(town, training, "buyer", validator, trainer)
+        place = validators.index(town.platform.accounts[validator].address)
+        yield Held(town, uuid.UUID(training), trainer, validator, place, questions)
     finally:
         town.platform.supervisor.signal("aggregator", signal.SIGCONT)
         town.buyer.wait_finished(training)
@@ -139,7 +152,7 @@ class TestBuyer:
     @pytest.mark.parametrize(
         ("change", "status"),
         [
-            ({"packed": b"other"}, ANSWERED),
+            ({"masked": b"other"}, ANSWERED),
             ({"round": 0}, INVALID),
             ({"round": INTERVAL + 1}, INVALID),
             ({"round": ROUNDS}, INVALID),
@@ -159,6 +172,8 @@ class TestBuyer:
         ("change", "status"),
         [
             ({"ciphertexts": b"other"}, ANSWERED),
+            ({"cosignatures": ()}, ANSWERED),
+            ({"commitments": (bytes(32),)}, ANSWERED),
             ({"validators": (0,)}, ANSWERED),
             ({"validators": ()}, INVALID),
             ({"round": INTERVAL + 1}, ANSWERED),
@@ -174,8 +189,18 @@ class TestBuyer:
         assert held.ask("buyer", "PATCH", "/models/{}/mse", question) == status
 
     def test_takes_no_delivery_before_the_result_is_on_chain(self, held: Held) -> None:
-        delivery = Delivery(training=held.training, model="trained", quotients=("0",) * 11)
+        delivery = Delivery(training=held.training, model="trained", quotients=("0",) * 11, salt=bytes(32))
         assert held.ask("buyer", "PUT", "/models/{}", delivery) == ANSWERED
+
+    @pytest.mark.parametrize("by", [None, OUTSIDER, "buyer", "arbiter", "owner-1", "owner-2"])
+    def test_answers_nobody_but_the_aggregator(self, held: Held, by: str | None) -> None:
+        """Not even what it has answered before."""
+        for kind, method, path in (
+            (MaskedRound, "PATCH", "/models/{}"),
+            (MaskedModels, "POST", "/models/{}/mse"),
+            (Totals, "PATCH", "/models/{}/mse"),
+        ):
+            assert held.ask("buyer", method, path, held.last[kind], by) == (UNSIGNED if by is None else FORBIDDEN)
 
     def test_opens_nothing_of_a_finished_training(self, held: Held, record: Record) -> None:
         """Not even what its order had left: an owner could have its encrypted model opened as such a total."""
@@ -206,7 +231,12 @@ class TestOwners:
 
     @pytest.mark.parametrize(
         ("change", "status"),
-        [({"model": b"other"}, ANSWERED), ({"round": ROUNDS}, INVALID), ({"round": 10**9}, INVALID)],
+        [
+            ({"model": b"other"}, ANSWERED),
+            ({"included": (0, 1)}, ANSWERED),
+            ({"round": ROUNDS}, INVALID),
+            ({"round": 10**9}, INVALID),
+        ],
     )
     def test_train_in_no_other_round(self, held: Held, change: dict[str, Any], status: int) -> None:
         question = held.last[RoundQuestion].model_copy(update=change)
@@ -216,6 +246,8 @@ class TestOwners:
         ("change", "status"),
         [
             ({"masks": b"other"}, ANSWERED),
+            ({"proof": b"other"}, ANSWERED),
+            ({"salts": b"other"}, ANSWERED),
             ({"round": INTERVAL + 1}, INVALID),
             ({"round": ROUNDS}, INVALID),
             ({"round": ROUNDS - INTERVAL, "trainers": ()}, INVALID),  # a scale of 0, and no noise
@@ -231,16 +263,51 @@ class TestOwners:
         question = held.last[ScoreQuestion].model_copy(update=change)
         assert held.ask(held.validator, "POST", "/trainings/{}/metrics", question) == status
 
+    @pytest.mark.parametrize(
+        ("change", "status"),
+        [
+            ({}, GRANTED),
+            ({"totals": "single"}, ANSWERED),
+            ({"totals": "single", "randomisers": ONE}, ANSWERED),
+            ({"totals": "single", "randomisers": ONE, "answers": "others"}, ANSWERED),  # its own is not among them
+            ({"answers": "twice"}, INVALID),
+            ({"answers": ()}, INVALID),
+            ({"randomisers": b"other"}, INVALID),
+            ({"round": ROUNDS - INTERVAL}, ANSWERED),
+            ({"kind": "zero", "round": 0}, ANSWERED),  # what was answered to another question
+            ({"kind": "settlement", "round": ROUNDS}, ANSWERED),
+        ],
+    )
+    def test_sign_no_other_sums(self, held: Held, change: dict[str, Any], status: int) -> None:
+        question: CosignQuestion = held.last[CosignQuestion]
+        others = tuple(reply for reply in question.answers if reply.place != held.place)
+        (single,) = (Vector.unpack(reply.content).ciphertexts for reply in others)
+        made: dict[str, Any] = {"single": single, "others": others, "twice": question.answers * 2}
+        change = {name: made.get(value, value) if isinstance(value, str) else value for name, value in change.items()}
+        assert held.ask(held.validator, "POST", "/trainings/{}/cosign", question.model_copy(update=change)) == status
+
+    @pytest.mark.parametrize("by", [None, OUTSIDER, "buyer", "arbiter", "other", "itself"])
+    def test_answer_nobody_but_the_aggregator(self, held: Held, by: str | None) -> None:
+        for owner, other, kind, method, path in (
+            (held.trainer, held.validator, RoundQuestion, "PUT", "/trainings/{}"),
+            (held.validator, held.trainer, ScoreQuestion, "POST", "/trainings/{}/metrics"),
+            (held.validator, held.trainer, CosignQuestion, "POST", "/trainings/{}/cosign"),
+            (held.trainer, held.validator, Metric, "PUT", "/trainings/{}/metrics"),
+        ):
+            who = {"other": other, "itself": owner}.get(by or "", by)
+            assert held.ask(owner, method, path, held.last[kind], who) == (UNSIGNED if by is None else FORBIDDEN)
+
     def test_keep_to_their_role(self, held: Held) -> None:
         update, score = held.last[RoundQuestion], held.last[ScoreQuestion]
-        local = LocalModelQuestion(training=held.training)
+        local = LocalModelQuestion(training=held.training, included=(0, 1, 2))
         assert held.ask(held.validator, "PUT", "/trainings/{}", update) == ANSWERED
         assert held.ask(held.validator, "POST", "/trainings/{}", local) == ANSWERED
         assert held.ask(held.trainer, "POST", "/trainings/{}/metrics", score) == ANSWERED
+        assert held.ask(held.trainer, "POST", "/trainings/{}/cosign", held.last[CosignQuestion]) == ANSWERED
 
     def test_answer_nothing_about_a_finished_training(self, held: Held, record: Record) -> None:
         for name in record.tables:
-            for kind in (RoundQuestion, LocalModelQuestion, ScoreQuestion):
+            for kind in (RoundQuestion, LocalModelQuestion, ScoreQuestion, CosignQuestion):
                 ((_, method, path),) = (key for key, types in EXCHANGES.items() if types[0] is kind)
                 _, question = record.asked(kind)[-1]
                 path = path.replace("[0-9a-f-]{36}", str(record.training))

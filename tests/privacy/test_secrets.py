@@ -106,6 +106,22 @@ def test_nothing_but_the_cryptosystem_touches_the_factors() -> None:
     assert touching == {"paillier.py"}
 
 
+def test_nothing_but_the_proofs_asks_for_roots_or_factors() -> None:
+    """These are what the key can do beside decrypting, and they would do as well."""
+    asking = {
+        path.name
+        for folder in SERVICES
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"nth_root", "fourth_root", "by_factors"}
+        or isinstance(node, ast.Attribute)
+        and node.attr == "factors"
+        and "key" in ast.unparse(node.value)
+    }
+    assert asking == {"paillier.py", "proofs.py"}
+
+
 def secrets(record: Record) -> Needles:
     """Return what nobody may hold but who made it; what is public of it (numbers of the order, of rows) is left out."""
     found = Needles()
@@ -132,10 +148,12 @@ def secrets(record: Record) -> Needles:
             found.add_reals(label, [value / (k << VECTOR_BITS) * unit for value in values], public)
     found.add_reals("delivered model", [*record.weights, *(record.weights / order.target_scale)])
     for entry in record.decryptions():
-        if entry["endpoint"] != "trainings.open_totals":
-            plaintext = int_of(entry["plaintext"])
+        plaintext = int_of(entry["plaintext"])
+        if entry["endpoint"] == "trainings.refresh":
             numbers = [plaintext >> SLOT_BITS * i & (1 << SLOT_BITS) - 1 for i in range(slots(record.public_key))]
             found.add_integers("masked numbers", numbers)
+        elif entry["endpoint"] != "trainings.open_totals":
+            found.add_integers("masked numbers", [plaintext])
     for exchange, _ in record.asked(ScoreQuestion):
         values = [record.key.decrypt_signed(c) for c in record.vector(exchange.answer)]
         found.add_integers(f"score of {exchange.called}", values)

@@ -6,14 +6,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from gmpy2 import mpz
+from gmpy2 import invert, jacobi, mpfr, mpz
 
 from commons.crypto.kernel import AffineMap
-from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, VALUE_BITS, pack, slots
+from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, VALUE_BITS, pack
 from commons.learning.contributions import UNIT
 from commons.learning.local_steps import local_map, quantise_map
-from commons.protocol import evaluation, messages, wire
+from commons.protocol import disputes, evaluation, messages, signed, transcript, wire
 from commons.protocol.messages import (
+    AggregatorDescription,
     Delivery,
     MaskedModels,
     MaskedRound,
@@ -21,7 +22,9 @@ from commons.protocol.messages import (
     RoundQuestion,
     ScoreQuestion,
     Totals,
+    TotalStatement,
     TrainingMessage,
+    TrainingRequest,
 )
 from commons.protocol.outcome import packed_count
 from commons.protocol.round import aggregate
@@ -32,7 +35,7 @@ from tests.privacy.chance import (
     tolerated_excess,
     tolerated_share,
 )
-from tests.privacy.fields import FIELDS
+from tests.privacy.fields import FIELDS, FOR_THE_ARBITER, PARTS
 from tests.privacy.record import EXCHANGES, Record, int_of
 
 Masked = list[tuple[list[int], list[int]]]
@@ -43,9 +46,9 @@ Masked = list[tuple[list[int], list[int]]]
 def masked(record: Record) -> Masked:
     pairs = []
     for _, question in record.asked(MaskedRound):
-        pairs.append((record.masked(question.packed)[0], record.sums[question.round]))
+        pairs.append((record.packed(question), record.sums[question.round]))
     for asked, (_, models) in zip(record.evaluations[1:], record.asked(MaskedModels), strict=True):
-        seen = record.masked(models.packed, len(asked.models))
+        seen = record.masked(models)
         pairs += zip(seen, map(record.plain, asked.models), strict=True)
     return pairs
 
@@ -57,14 +60,19 @@ class TestBuyer:
         hyper = record.order.hyper_parameters
         evaluations = (hyper.iterations - 1) // hyper.evaluation_interval
         models = len(record.evaluations[-1].models)
-        settlement = packed_count(models * record.order.length, record.public_key)
-        one = packed_count(record.order.length, record.public_key)
-        assert Counter((e["what"], e["endpoint"]) for e in record.decryptions()) == {
-            ("decrypted", "trainings.refresh"): (hyper.iterations - 1) * one,
-            ("decrypted", "trainings.multiply"): evaluations * one + settlement,
+        length, packed = record.order.length, packed_count(record.order.length, record.public_key)
+        uses = record.uses_of_the_key()
+        before = [e for e in uses if e["endpoint"] not in ANSWERING]
+        assert {e["what"] for e in before} == {"rooted", "fourth rooted"}  # the key's proof, of hashed numbers
+        assert Counter((e["what"], e["endpoint"]) for e in uses if e["endpoint"] in ANSWERING) == {
+            ("decrypted", "trainings.refresh"): (hyper.iterations - 1) * packed,
+            # For each proof of products one number more: see below.
+            ("decrypted", "trainings.multiply"): evaluations * (length + 1) + models * length + 1,
+            ("rooted", "trainings.multiply"): evaluations * 2 + models + 1,
             ("decrypted", "trainings.open_totals"): 1 + evaluations + models,
+            ("rooted", "trainings.open_totals"): 1 + evaluations + models,
             ("opened", "trainings.open_totals"): 1 + evaluations + models,
-            ("decrypted", "trainings.deliver"): settlement,  # the settlement's masked models once more
+            ("decrypted", "trainings.deliver"): length,  # the delivered model, masked, once more
         }
         multiplied, again = (
             {e["ciphertext"] for e in record.decryptions() if e["endpoint"] == f"trainings.{name}"}
@@ -76,22 +84,25 @@ class TestBuyer:
         sent: dict[str, set[bytes]] = {}
         for endpoint, kind, field in (
             ("trainings.refresh", MaskedRound, "packed"),
-            ("trainings.multiply", MaskedModels, "packed"),
+            ("trainings.multiply", MaskedModels, "masked"),
             ("trainings.open_totals", Totals, "ciphertexts"),
         ):
             width = record.public_key.ciphertext_bytes
             blobs = [getattr(question, field) for _, question in record.asked(kind)]
             sent[endpoint] = {blob[i : i + width].lstrip(b"\0") for blob in blobs for i in range(0, len(blob), width)}
         sent["trainings.deliver"] = sent["trainings.multiply"]
+        others = []
         for entry in record.decryptions():
             assert entry["path"].startswith(f"/models/{record.training}")
-            assert entry["ciphertext"] in sent[entry["endpoint"]]
+            if entry["ciphertext"] not in sent[entry["endpoint"]]:
+                others.append(entry)
+        # Of what was sent and of its own products, with factors that it drew: a number that it can compute beforehand.
+        assert [entry["endpoint"] for entry in others] == ["trainings.multiply"] * len(record.asked(MaskedModels))
 
     def test_masked_plaintexts_hold_full_slots_and_nothing_beside_them(self, record: Record) -> None:
-        length, size = record.order.length, slots(record.public_key)
-        for entry in record.decryptions():
-            if entry["endpoint"] != "trainings.open_totals":
-                assert int_of(entry["plaintext"]).bit_length() <= SLOT_BITS * size
+        length = record.order.length
+        for _, models in record.asked(MaskedModels):
+            assert all(0 <= number < 1 << SLOT_BITS for vector in record.masked(models) for number in vector)
         for _, refresh in record.asked(MaskedRound):
             (plaintext,) = record.decrypt(refresh.packed)
             assert 0 <= plaintext < 1 << SLOT_BITS * length
@@ -179,9 +190,33 @@ class TestMessages:
     def test_every_message_type_is_known_with_all_its_fields(self) -> None:
         used = {kind for types in EXCHANGES.values() for kind in types if kind is not None}
         defined = {kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Message)}
-        assert used == defined - {Message, TrainingMessage} == set(FIELDS)
+        assert (
+            used | {TotalStatement} == defined - {Message, TrainingMessage} == set(FIELDS)
+        )  # it is signed, in metrics
         for kind, fields in FIELDS.items():
             assert fields.keys() == kind.model_fields.keys(), kind.__name__
+
+    def test_every_record_that_is_signed_or_shown_is_known_with_all_its_fields(self) -> None:
+        defined = {
+            kind
+            for module in (messages, signed, transcript, disputes)
+            for kind in vars(module).values()
+            if isinstance(kind, type) and issubclass(kind, messages.Record)
+        }
+        known = {kind: set(fields) for kind, fields in FIELDS.items()} | PARTS | FOR_THE_ARBITER
+        assert defined - {messages.Record, Message, TrainingMessage} == set(known)
+        for kind, fields in known.items():
+            assert fields == kind.model_fields.keys(), kind.__name__
+
+    def test_everybody_signs_what_it_says_and_nobody_else(self, record: Record) -> None:
+        for e in record.exchanges:
+            if isinstance(e.answer, AggregatorDescription):
+                assert (e.question, e.asked, e.answered) == (None, None, None)
+                continue
+            assert e.question is not None and e.asked is not None and e.answered is not None
+            says = "buyer" if isinstance(e.question, TrainingRequest) else e.caller  # passed on by the aggregator
+            assert e.asked.sender(type(e.question), record.domain) == record.accounts[says]
+            assert e.answered.sender(type(e.answer), record.domain, e.asked) == record.accounts[e.called]
 
     def test_every_field_of_every_message_is_of_its_kind(self, record: Record) -> None:
         for exchange in record.exchanges:
@@ -195,17 +230,18 @@ class TestMessages:
         for e in record.exchanges:
             received[role.get(e.called, e.called)] |= {type(e.question).__name__} if e.question else set()
             received[role.get(e.caller, e.caller)].add(type(e.answer).__name__)
-        everyone = {"TrainingRequest", "Notice", "Metric", "Acknowledgement"}
+        everyone = {"AggregatorDescription", "TrainingRequest", "Notice", "Metric", "Acknowledgement"}
         assert received == {
             "buyer": {
                 "AggregatorDescription", "Acknowledgement", "Notice",
                 "MaskedRound", "MaskedModels", "Totals", "Delivery",
             },
             "aggregator": {
-                "TrainingRequest", "OwnerRegistration", "Acceptance", "Acknowledgement", "Vector", "Openings"
+                "TrainingRequest", "OwnerRegistration", "Acceptance", "Acknowledgement", "Vector", "Products",
+                "Cosignature", "Openings",
             },
             "trainer": everyone | {"RoundQuestion", "LocalModelQuestion"},
-            "validator": everyone | {"ScoreQuestion"},
+            "validator": everyone | {"ScoreQuestion", "CosignQuestion"},
         }  # fmt: skip
 
     def test_no_ciphertext_comes_to_the_key_with_randomness_of_others(self, record: Record) -> None:
@@ -215,14 +251,32 @@ class TestMessages:
             known = pack(aggregate([record.vector(a) for a in answers], record.public_key), record.public_key)
             require_other_randomness(record, refresh.packed, known)
         for asked, (_, models) in zip(record.evaluations[1:], record.asked(MaskedModels), strict=True):
-            known = pack(wire.join(asked.models), record.public_key)
-            require_other_randomness(record, models.packed, known)
+            require_other_randomness(record, models.masked, wire.join(asked.models))
         for _, totals in record.asked(Totals):
             scores = [
                 e.answer for e, q in record.asked(ScoreQuestion) if (q.kind, q.round) == (totals.kind, totals.round)
             ]
             known = aggregate([record.vector(answer) for answer in scores], record.public_key)
             require_other_randomness(record, totals.ciphertexts, known)
+
+    def test_randomness_towards_the_key_is_uniform(self, record: Record) -> None:
+        """What was multiplied into ciphertexts on their way to the buyer, which can compute it as we do here."""
+        pairs: list[tuple[mpz, mpz]] = []
+        for _, refresh in record.asked(MaskedRound):
+            answers = [e.answer for e, q in record.asked(RoundQuestion) if q.round == refresh.round]
+            known = pack(aggregate([record.vector(a) for a in answers], record.public_key), record.public_key)
+            pairs += zip(record.public_key.decode(refresh.packed, len(known)), known, strict=True)
+        for asked, (_, models) in zip(record.evaluations[1:], record.asked(MaskedModels), strict=True):
+            known = wire.join(asked.models)
+            pairs += zip(record.public_key.decode(models.masked, len(known)), known, strict=True)
+        n = record.public_key.n
+        roots = [record.key.nth_root(sent * invert(known, n) % n) for sent, known in pairs]
+        assert len(set(roots)) == len(roots) > 400
+        assert distance_from_uniform([float(root / n) for root in map(mpfr, roots)]) < tolerated_distance(len(roots))
+        for bit in range(16):
+            assert abs(sum(root.bit_test(bit) for root in roots) - len(roots) / 2) < tolerated_excess(len(roots))
+        symbols = sum(jacobi(root, n) == 1 for root in roots)
+        assert abs(symbols - len(roots) / 2) < tolerated_excess(len(roots))
 
     def test_owners_answers_hide_what_was_computed_from_whoever_computes_it_too(self, record: Record) -> None:
         """The aggregator has the question: without fresh randomness it could try coefficients until they fit."""
@@ -249,6 +303,8 @@ class TestMessages:
                 )  # fmt: skip
                 assert score % n != record.vector(exchange.answer)[0] % n
 
+
+ANSWERING = ("trainings.refresh", "trainings.multiply", "trainings.open_totals", "trainings.deliver")
 
 USER_CALLS = {
     ("aggregator", "GET", "helper"),
