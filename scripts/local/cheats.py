@@ -355,6 +355,7 @@ class Trial:
             if chain.status == Status.DISPUTED and self.arbitration is None:
                 self._note(on_event, "dispute", "arbiter", "asks for the transcript and the evidence, and audits them")
                 self.arbitration = self.stage.arbitrate(self.training_id)
+                self._note(on_event, "dispute", "arbiter", "has decided" if self.arbitration.status == 0 else "failed")
                 if self.arbitration.status != 0:
                     raise DeltaMLError(
                         f"deltaml arbitrate ended with {self.arbitration.status}: {self.arbitration.output}"
@@ -582,4 +583,5 @@ class Ended:
 def _step(status: Status, rounds: int) -> str:
     if status in (Status.TRAINING, Status.FAILED):
         return f"after {rounds} of {HYPER_PARAMETERS['iterations']} rounds"
-    return {Status.OPEN: "joining", Status.CLOSED: "joining", Status.REPORTED: "review"}.get(status, "settlement")
+    steps = {Status.OPEN: "joining", Status.CLOSED: "joining", Status.REPORTED: "review", Status.DISPUTED: "dispute"}
+    return steps.get(status, "settlement")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from commons.chain.training import PaymentKind
 from commons.errors import VerificationFailed
@@ -55,12 +56,17 @@ class Story:
             console.print(grid)
         if self.ended.dispute is not None:
             dispute = self.ended.dispute
-            disputer = self.stage.names[dispute.disputer]
             decision = "nothing" if dispute.outcome is None else dispute.outcome.name
-            console.print(f"\n{disputer} disputed, with evidence of the hash {dispute.evidence_hash.hex()}.")
-            console.print(f"The arbiter decided {decision}; the bond of {_ether(self.ended.chain.bond)} went back.")
-        console.print(f"\n[bold]{'[red]' if self.problems else '[green]'}", end="")
-        console.print(self.verdict, markup=False, soft_wrap=True)
+            bonds = [p.recipient for p in self.ended.payments if p.kind == PaymentKind.BOND]
+            evidence = dispute.evidence_hash.hex()
+            for line in (
+                f"\n{self.stage.names[dispute.disputer]} disputed, with evidence whose hash is {evidence}.",
+                f"The arbiter decided {decision}; the bond of {_ether(self.ended.chain.bond)} went to"
+                f" {', '.join(self.stage.names[each] for each in bonds)}.",
+            ):
+                console.print(line, soft_wrap=True)
+        console.print()
+        console.print(Text(self.verdict, "bold red" if self.problems else "bold green"), soft_wrap=True)
 
     def to_json(self) -> Json:
         """Return the story for machines; parties are keys by their address, amounts are in wei."""
@@ -117,8 +123,10 @@ class Story:
             caption_justify="left",
             box=SIMPLE_HEAD,
         )
-        for column in ("", "role", "received", "honestly", "difference"):
-            grid.add_column(column, justify="right" if column in ("received", "honestly", "difference") else "left")
+        for column in ("", "role"):
+            grid.add_column(column)
+        for column in ("received", "honestly", "difference"):
+            grid.add_column(column, justify="right")
         for address, role in self._parties().items():
             received, honestly = self.ended.received(address), self.ended.honestly(address)
             grid.add_row(
@@ -134,21 +142,21 @@ class Story:
         ended = self.ended
         if ended.cheater is None:
             return "Nobody cheated."
-        name = self.stage.names[ended.cheater]
         received, honestly = ended.received(ended.cheater), ended.honestly(ended.cheater)
         if ended.cheater != ended.chain.buyer:
-            return f"The {ended.cheat.role}, {name}, received {_ether(received)}, and honestly {_ether(honestly)}."
+            who = ended.cheat.role if ended.cheat.role == "aggregator" else self.stage.names[ended.cheater]
+            return f"For honest work {who} would have received {_ether(honestly)}, and received {_ether(received)}."
         if ended.weights is None:
-            return "The buyer has its payment back and no model."
+            return "The buyer has its payment back, and no model."
         spent, honest = ended.chain.escrow - received, ended.chain.escrow - honestly
         return (
-            f"The buyer paid {_ether(spent)} for the model that it has, and honestly {_ether(honest)} for a better one."
+            f"The model that the buyer has cost it {_ether(spent)}, as much as it is worth; honestly {_ether(honest)}."
         )
 
 
 def show_event(event: Event, console: Console) -> None:
     """Print one event as a line."""
-    console.print(f"[dim]{event.seconds:6.1f} s  {event.step:<22}[/]", end="")
+    console.print(f"[dim]{event.seconds:6.1f} s  {event.step:<20}[/]", end="")
     console.print(f"{event.who}: {event.what}", markup=False, soft_wrap=True)
 
 
