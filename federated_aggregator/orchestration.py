@@ -208,7 +208,7 @@ class Orchestration:
             reason = f"{type(error).__name__}: {error}"[:500]
             log.error("training aborted", training=str(on_chain.id), reason=reason)
             self._storage.move(on_chain.id, reason=reason)
-            market.abort_training(on_chain.id, reason if isinstance(error, PUBLIC) else type(error).__name__)
+            market.abort_training(on_chain.id, reason if isinstance(error, PUBLIC) else _unquoted(error, on_chain))
         finally:
             course.close()
 
@@ -309,6 +309,14 @@ class Orchestration:
     def _withdraw(self, market: Marketplace) -> None:
         if market.credit(self._chain.address) > 0:
             market.withdraw()
+
+
+def _unquoted(error: Exception, on_chain: OnChain) -> str:
+    name = type(error).__name__
+    # Owners that refuse are left out: it takes the buyer to end a training by refusing.
+    return (
+        f"{name}: the model buyer {on_chain.buyer} answered {error.status}" if isinstance(error, PeerRefused) else name
+    )
 
 
 def _result(outcome: Mapping[str, Any]) -> Result:

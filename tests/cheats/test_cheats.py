@@ -129,6 +129,7 @@ def test_the_buyer_opens_no_total_that_validators_did_not_sign(endings: Endings)
     ended = endings["aggregator=makes-up-total"].result()
     for name in ("buyer", "aggregator"):
         assert "its validators did not co-sign them" in ended.records[name]["reason"]
+    assert ended.failure == f"PeerRefused: the model buyer {ended.chain.buyer} answered 409"
     assert ended.received(ended.chain.aggregator) == 0
 
 
