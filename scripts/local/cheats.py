@@ -198,7 +198,7 @@ def find(name: str) -> Cheat:
     for cheat in CHEATS:
         if cheat.name == name:
             return cheat
-    raise InvalidInput(f"is none of {', '.join(cheat.name for cheat in CHEATS)}", "cheat")
+    raise InvalidInput(f"{name!r} is none of {', '.join(cheat.name for cheat in CHEATS)}")
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ class Stage:
         """Return a text with services' names in place of their addresses."""
         for address, name in self.names.items():
             text = text.replace(address, name)
-        return text
+        return text.replace("model buyer buyer", "model buyer").replace("aggregator aggregator", "aggregator")
 
 
 @dataclass
