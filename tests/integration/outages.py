@@ -26,10 +26,12 @@ from commons.chain.marketplace import Status as ChainStatus
 from commons.learning.local_steps import local_map
 from commons.learning.statistics import GramStatistics, TableStatistics
 from commons.protocol.messages import Totals
+from commons.protocol.transcript import RECORDS, Cosigned, Masking, Round
 from scripts.local import diabetes, flow
 from scripts.local.flow import Json
 from scripts.local.platform import LocalPlatform
 from tests.integration.conftest import ROWS, Town
+from tests.transcripts import expect_audited
 
 TARGET_SCALE = 512
 PATIENCE_S = 120.0
@@ -224,27 +226,36 @@ class Case:
         assert evaluated == list(range(interval, self.hyper["iterations"], interval))
         (last,) = aggregator.rounds("mask-settlement")
         for asked, answered in (
-            *((("mask", round_), ("refresh", round_)) for round_ in range(last - 1)),
+            *((("refresh", round_), ("refresh", round_)) for round_ in range(last - 1)),
             *((("mask-iteration", round_), ("products-iteration", round_)) for round_ in evaluated),
             *((("total-iteration", round_), ("open-iteration", round_)) for round_ in evaluated),
             (("mask-settlement", last), ("products-settlement", 0)),
             (("total-settlement", last), ("open-settlement", 0)),
             (("total-zero", 0), ("open-zero", 0)),
         ):
-            assert _question(aggregator, *asked) == _question(buyer, *answered)
+            record = RECORDS[asked[0]].unpack(_question(aggregator, *asked))
+            assert isinstance(record, (Cosigned, Masking))
+            question = record.totals if isinstance(record, Cosigned) else record.question
+            assert question.pack() == _question(buyer, *answered)
         trainers = [self.books(role) for role in self.roles if role.startswith("trainer")]
         for round_ in range(last):
             assert len({_question(books, "update", round_) for books in trainers}) == 1
         for role in self.roles:
             assert "already been answered" not in self.log(role)
 
+    def expect_audited(self) -> None:
+        """Expect the transcript to be one of which every step was right, and what is on chain to follow from it."""
+        expect_audited(self.town.platform, self.id)
+
     def answered(self, round_: int) -> list[int]:
         """Places of the trainers that are in a round's sum."""
-        return list(_question(self.books("aggregator"), "sum", round_))
+        record = Round.unpack(_question(self.books("aggregator"), "round", round_))
+        return [answer.place for answer in record.answers]
 
     def scored(self, kind: str, round_: int) -> list[int]:
         """Places of the validators that are in an evaluation's total."""
-        return list(Totals.unpack(_question(self.books("aggregator"), f"total-{kind}", round_)).validators)
+        record = Cosigned.unpack(_question(self.books("aggregator"), f"total-{kind}", round_))
+        return list(record.totals.read(Totals).validators)
 
     def _plaintext_mses(self) -> tuple[float, float]:
         statistics = self._statistics()

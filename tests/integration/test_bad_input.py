@@ -24,11 +24,26 @@ import model_buyer.app
 from commons.http.bodies import MESSAGEPACK
 from commons.learning.local_steps import DivergingStep, require_stable
 from commons.learning.statistics import TableStatistics
-from commons.protocol.messages import PROTOCOL_VERSION
+from commons.protocol.messages import (
+    PROTOCOL_VERSION,
+    Acceptance,
+    CosignQuestion,
+    Delivery,
+    LocalModelQuestion,
+    MaskedModels,
+    MaskedRound,
+    Message,
+    Metric,
+    Notice,
+    RoundQuestion,
+    ScoreQuestion,
+    Totals,
+)
 from model_buyer.config import Config
 from scripts.local import diabetes, flow
 from tests.integration.conftest import ROWS, Town
 from tests.integration.refusals import GONE, Json, refused, send, session, unchanged, with_value
+from tests.signing import voice
 
 
 @pytest.fixture(scope="module")
@@ -358,6 +373,7 @@ ROUTES = {
         "/models/{}": ("GET", "PATCH", "PUT"),
         "/models/{}/mse": ("POST", "PATCH"),
         "/models/{}/notice": ("POST",),
+        "/models/{}/evidence": ("GET",),
     },
     "owner-1": {
         "/users/{}/register": ("POST",),
@@ -366,45 +382,77 @@ ROUTES = {
         "/trainings/{}/accept": ("PUT",),
         "/trainings/{}": ("PATCH", "PUT", "POST"),
         "/trainings/{}/metrics": ("POST", "PUT"),
+        "/trainings/{}/cosign": ("POST",),
+        "/trainings/{}/evidence": ("GET",),
     },
-    "aggregator": {"/model/{}": ("GET",), "/contributions/{}": ("GET",), "/model/{}/accept": ("POST",)},
+    "aggregator": {
+        "/model/{}": ("GET",),
+        "/model/{}/transcript": ("GET",),
+        "/contributions/{}": ("GET",),
+        "/model/{}/accept": ("POST",),
+    },
 }
 CALLS = [(service, path, m) for service, paths in ROUTES.items() for path, methods in paths.items() for m in methods]
 
 
-def valid_body(path: str, method: str, training_id: str) -> dict[str, Any] | None:
-    """Return a body that a route takes, about a training (or user) that there is not."""
-    vector = b"\x01" * 512
+def valid_body(path: str, method: str, training_id: str, address: str) -> tuple[type[Message] | None, Json | None]:
+    """Return a body that a route takes, about a training (or user) that there is not, and which message it is."""
+    vector, digest, signature = b"\x01" * 512, bytes(32), bytes(65)
     message = {"version": PROTOCOL_VERSION, "training": training_id}
-    bodies: Mapping[tuple[str, str], Json] = {
-        ("/users/{}", "PUT"): {"name": "Ada", "email": "ada@example.org"},
-        ("/models/{}", "PATCH"): {**message, "round": 0, "trainers": [0, 1], "packed": vector},
-        ("/models/{}", "PUT"): {**message, "model": "trained", "quotients": ["0"]},
-        ("/models/{}/mse", "POST"): {**message, "kind": "iteration", "round": 5, "trainers": [0, 1], "packed": vector},
-        ("/models/{}/mse", "PATCH"): {
-            **message, "kind": "zero", "round": 0, "validators": [0], "ciphertexts": vector
-        },
-        ("/models/{}/notice", "POST"): message,
-        ("/trainings/{}", "PATCH"): {**message, "reason": "x"},
-        ("/trainings/{}", "PUT"): {**message, "round": 1, "model": vector},
-        ("/trainings/{}", "POST"): message,
-        ("/trainings/{}/metrics", "POST"): {**message, "kind": "zero", "round": 0},
-        ("/trainings/{}/metrics", "PUT"): {**message, "iteration": 5, "mse": "1" * 23},
-        ("/model/{}/accept", "POST"): {**message, "address": "0x" + "12" * 20},
+    evaluation = {**message, "kind": "zero", "round": 0}
+    bodies: Mapping[tuple[str, str], tuple[type[Message] | None, Json]] = {
+        ("/users/{}", "PUT"): (None, {"name": "Ada", "email": "ada@example.org"}),
+        ("/models/{}", "PATCH"): (MaskedRound, {**message, "round": 0, "trainers": [0, 1], "packed": vector}),
+        ("/models/{}", "PUT"): (Delivery, {**message, "model": "trained", "quotients": ["0"], "salt": digest}),
+        ("/models/{}/mse", "POST"): (
+            MaskedModels,
+            {**message, "kind": "iteration", "round": 5, "trainers": [0, 1], "masked": vector},
+        ),
+        ("/models/{}/mse", "PATCH"): (
+            Totals,
+            {
+                **evaluation, "validators": [0], "ciphertexts": vector, "question": digest, "masks": digest,
+                "commitments": [], "cosignatures": [signature],
+            },
+        ),
+        ("/models/{}/notice", "POST"): (Notice, message),
+        ("/trainings/{}", "PATCH"): (Notice, {**message, "reason": "x"}),
+        ("/trainings/{}", "PUT"): (RoundQuestion, {**message, "round": 1, "included": [0, 1], "model": vector}),
+        ("/trainings/{}", "POST"): (LocalModelQuestion, {**message, "included": [0, 1]}),
+        ("/trainings/{}/metrics", "POST"): (ScoreQuestion, evaluation),
+        ("/trainings/{}/cosign", "POST"): (
+            CosignQuestion,
+            {
+                **evaluation, "answers": [{"place": 0, "content": vector, "signature": signature}], "totals": vector,
+                "randomisers": bytes(256),
+            },
+        ),
+        ("/trainings/{}/metrics", "PUT"): (
+            Metric,
+            {
+                **message, "iteration": 5, "mse": "1" * 23, "statement": vector, "cosignatures": [signature],
+                "ciphertexts": vector, "totals": ["1"], "randomisers": ["1"],
+            },
+        ),
+        ("/model/{}/accept", "POST"): (Acceptance, {**message, "address": address}),
     }  # fmt: skip
-    return bodies.get((path, method))
+    return bodies.get((path, method), (None, None))
 
 
 @pytest.mark.parametrize(("service", "path", "method"), CALLS)
 def test_unknown_ids_are_not_found(town: Town, http: requests.Session, service: str, path: str, method: str) -> None:
     url = town.platform.urls[service]
     unknown = str(uuid.uuid4())
-    body = valid_body(path, method, unknown)
+    says = "owner-1" if path == "/model/{}/accept" else "aggregator"
+    message, body = valid_body(path, method, unknown, town.platform.accounts[says].address)
     if path.endswith("/address"):
         body = {"address": town.platform.accounts[service].address}
-    assert f"there is no {{}} {unknown}".format(kind(path, service)) in refused(
-        send(http, method, url + path.format(unknown), body), 404
-    )
+    if message is None:
+        answer = send(http, method, url + path.format(unknown), body)
+    else:
+        assert body is not None and message.model_validate(body)
+        answer = voice(town.platform, says).send(http, method, url + path.format(unknown), message, body)
+    assert f"there is no {kind(path, service)} {unknown}" in refused(answer, 404)
     for name in ("1", "me", unknown.replace("-", ""), unknown[:-1], f"{unknown}x", "%00", "..%2f..", "ü"):
         refused(send(http, method, url + path.format(name), body), 404)
 

@@ -32,6 +32,7 @@ from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
 from scripts.local.processes import Supervisor
 from tests.integration.conftest import QUICK, ROWS
+from tests.transcripts import expect_audited
 from tests.unit.counting import PROCESSES, THREADS, TIMES, count_in_parallel
 from tests.unit.schemas import SCHEMAS
 
@@ -189,6 +190,7 @@ def test_whole_training_with_every_service_on_postgresql(server: Server, tmp_pat
         aggregator = flow.Aggregator(platform.urls["aggregator"])
         while aggregator.training(training_id)["status"] == "IN_PROGRESS":
             time.sleep(0.05)  # it sees last that the buyer has settled
+        expect_audited(platform, training_id, database_url=urls["aggregator"])
         assert list(tmp_path.rglob("*.db")) == []
     for name, url in urls.items():
         with closing(Database(url)) as on, on.engine.connect() as connection:

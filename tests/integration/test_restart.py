@@ -27,24 +27,24 @@ def test_killed_in_a_round_in_an_evaluation_and_before_the_settlement(town: Town
     aggregator = case.books("aggregator")
 
     thaw(platform, "buyer")
-    until("three rounds", lambda: len(aggregator.rounds("sum")) >= 3)
+    until("three rounds", lambda: len(aggregator.rounds("round")) >= 3)
     with frozen(platform, case.roles["trainer-2"]):  # no round ends without this trainer
-        assert len(aggregator.rounds("sum")) < LONG["iterations"]
+        assert len(aggregator.rounds("round")) < LONG["iterations"]
         platform.kill(dead)
         platform.restart(dead)
         freeze(platform, case.roles["validator-1"])  # no evaluation ends without the validator
 
     (evaluation,) = until("an evaluation", lambda: unfinished_evaluations(case))
-    rounds = len(aggregator.rounds("sum"))
+    rounds = len(aggregator.rounds("round"))
     assert evaluation <= rounds < LONG["iterations"]
     platform.kill(dead)
     thaw(platform, case.roles["validator-1"])
     platform.restart(dead)
 
     until("the evaluation", lambda: evaluation not in unfinished_evaluations(case))
-    until("two more rounds", lambda: len(aggregator.rounds("sum")) >= rounds + 2)
+    until("two more rounds", lambda: len(aggregator.rounds("round")) >= rounds + 2)
     platform.stop("chain")  # no result is reported without it
-    assert len(aggregator.rounds("sum")) < LONG["iterations"]
+    assert len(aggregator.rounds("round")) < LONG["iterations"]
     until("all but the report", lambda: aggregator.value("trainings", "outcome"))
     with frozen(platform, "buyer"):  # no result is confirmed without the buyer
         platform.restart("chain")
@@ -56,15 +56,17 @@ def test_killed_in_a_round_in_an_evaluation_and_before_the_settlement(town: Town
     case.expect_agreement(model)
     case.expect_nobody_left_out()
     case.expect_consistent_questions()
+    case.expect_audited()
 
 
 SAVED: list[tuple[str, str, int, list[str]]] = [
     ("buyer", "open-zero", 0, ["buyer", "aggregator"]),
-    ("aggregator", "sum", 2, ["aggregator", "trainer-1"]),
+    ("aggregator", "round", 2, ["aggregator", "trainer-1"]),
     ("validator-1", "score-iteration", 15, ["validator-1", "aggregator"]),
     ("aggregator", "total-iteration", 20, ["aggregator", "buyer"]),
     ("trainer-1", "local", 0, ["trainer-1", "aggregator"]),
     ("validator-1", "score-settlement", 0, ["validator-1", "buyer"]),
+    ("aggregator", "total-settlement", 30, ["aggregator", "validator-1"]),
     ("buyer", "open-settlement", 0, ["buyer", "aggregator"]),
 ]
 """What a service saves in a training, in this order, and who dies as soon as it has."""
@@ -87,6 +89,7 @@ def test_killed_as_soon_as_something_is_saved(town: Town) -> None:
     case.expect_agreement(model)
     case.expect_nobody_left_out()
     case.expect_consistent_questions()
+    case.expect_audited()
 
 
 def unfinished_evaluations(case: Case) -> set[int]:
