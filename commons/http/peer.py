@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 from urllib3.exceptions import HTTPError
 
+from commons.crypto.signatures import InvalidSignature
 from commons.errors import InvalidInput, NotAuthenticated, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.bodies import MESSAGEPACK
 from commons.http.signatures import SIGNATURE_HEADER, decode_signature, encode_signature
@@ -126,16 +127,21 @@ class Peers:
         Raises
         ------
         PeerUnavailable
-            No answer, after all tries.
+            No answer, after all tries, or one that `sender` did not sign as an answer to this.
         PeerRefused
             An answer that says no: a retry would not help.
         VerificationFailed
-            An answer that is no such message, or not signed by `sender` as an answer to this.
+            What `sender` signed is no such message.
         """
         headers = {SIGNATURE_HEADER: encode_signature(question.signature)}
         response = self._patiently(method, url, question.content, headers, patience, count)
-        signed = Signed(content=response.content, signature=_signature(url, response))
-        return Answered(signed.verified(answer, self._chain.signer().domain, sender, question), signed)
+        try:
+            signed = Signed(
+                content=response.content, signature=decode_signature(response.headers.get(SIGNATURE_HEADER))
+            )
+            return Answered(signed.verified(answer, self._chain.signer().domain, sender, question), signed)
+        except (NotAuthenticated, InvalidSignature) as error:  # who knows who answered: `sender` said nothing
+            raise PeerUnavailable(f"{url} answered what {sender} did not sign: {error}") from None
 
     def call(
         self,
@@ -211,13 +217,6 @@ class Peers:
             session.trust_env = False  # peers are reached directly: no proxy sees who talks to whom
             session.mount("http://", HTTPAdapter(pool_maxsize=64))
         return session
-
-
-def _signature(url: str, response: requests.Response) -> bytes:
-    try:
-        return decode_signature(response.headers.get(SIGNATURE_HEADER))
-    except NotAuthenticated as error:
-        raise VerificationFailed(f"{url} answered without a signature: {error}") from None
 
 
 def _detail(response: requests.Response) -> str:
