@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import timedelta
 
 from commons.errors import NotAuthorised, NotLoggedIn, VerificationFailed
@@ -32,8 +34,8 @@ class Login:
         Verifies what wallets sign.
     lifetime : timedelta
         How long tokens count.
-    per_account, per_client : Limit, optional
-        How many tries there are.
+    clock : callable
+        Returns seconds that only grow, for the limits.
     """
 
     def __init__(
@@ -43,16 +45,15 @@ class Login:
         passwords: Passwords,
         wallets: SignIn,
         lifetime: timedelta,
-        per_account: Limit | None = None,
-        per_client: Limit | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._users = users
         self._tokens = tokens
         self._passwords = passwords
         self._wallets = wallets
         self._lifetime = lifetime
-        self._per_account = per_account or Limit("too many wrong passwords for this e-mail address", *PER_ACCOUNT)
-        self._per_client = per_client or Limit("too many tries from this address", *PER_CLIENT)
+        self._per_account = Limit("too many wrong passwords for this e-mail address", *PER_ACCOUNT, clock)
+        self._per_client = Limit("too many tries from this address", *PER_CLIENT, clock)
 
     def count(self, client: str) -> None:
         """Count something of a client that costs work and is no login; TooManyRequests if it is one too many."""

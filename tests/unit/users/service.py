@@ -20,8 +20,7 @@ from commons.database import Database
 from commons.http import application
 from commons.users import api
 from commons.users.access import Access
-from commons.users.limits import Limit
-from commons.users.login import PER_ACCOUNT, PER_CLIENT, Login
+from commons.users.login import Login
 from commons.users.passwords import Passwords
 from commons.users.storage import Registration, Token, User, Users
 from commons.users.tokens import Tokens
@@ -65,11 +64,7 @@ class Service:
         self.tokens = Tokens(self.database, self.clock.now)
         self.passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
         self.wallets = SignIn(URL, lambda: CHAIN_ID, self.clock.now)
-        self.per_account = Limit("too many wrong passwords for this e-mail address", *PER_ACCOUNT, self.clock.seconds)
-        self.per_client = Limit("too many tries from this address", *PER_CLIENT, self.clock.seconds)
-        self.login = Login(
-            self.users, self.tokens, self.passwords, self.wallets, LIFETIME, self.per_account, self.per_client
-        )
+        self.login = Login(self.users, self.tokens, self.passwords, self.wallets, LIFETIME, self.clock.seconds)
         self.access = Access(self.tokens)
         self.owners: dict[uuid.UUID, uuid.UUID] = {}
         self.changed = 0
