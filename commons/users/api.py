@@ -13,13 +13,11 @@ from pydantic import Field, SecretStr, StrictBool, StrictStr, model_validator
 from commons.errors import InvalidInput, NotAuthorised
 from commons.http import bodies
 from commons.protocol.messages import Address, Body, Name, matching
-from commons.users.access import Access
+from commons.users.accounts import Accounts
 from commons.users.limits import client_key
-from commons.users.login import Login
-from commons.users.passwords import MAX_LENGTH, Passwords
+from commons.users.passwords import MAX_LENGTH
 from commons.users.storage import Registration, Role, Token, User, Users
-from commons.users.tokens import Tokens
-from commons.users.wallet import LOGIN, SignIn, linking
+from commons.users.wallet import LOGIN, linking
 
 Email = Annotated[
     StrictStr,
@@ -137,29 +135,22 @@ def _private(content: dict[str, Any]) -> Response:
     return answer
 
 
-def protected(
-    users: Users,
-    tokens: Tokens,
-    passwords: Passwords,
-    wallets: SignIn,
-    login: Login,
-    access: Access,
-    registration: Registration,
-    account: str,
-) -> Blueprint:
+def protected(accounts: Accounts, registration: Registration, account: str) -> Blueprint:
     """Make the routes. They look after themselves: to :meth:`commons.users.access.Access.protect` they are for users.
 
     Those of :data:`FOR_ANYONE` are for whoever has not logged in.
 
     Parameters
     ----------
-    users, tokens, passwords, wallets, login, access
-        Of the service.
+    accounts : Accounts
+        The users of the service.
     registration : Registration
         Who may make a user without being an operator.
     account : str
         Address of the service's Ethereum account.
     """
+    users, tokens, passwords = accounts.users, accounts.tokens, accounts.passwords
+    wallets, login, access = accounts.wallets, accounts.login, accounts.access
     routes = Blueprint("users", __name__, url_prefix="/users")
 
     def client() -> str:

@@ -19,12 +19,9 @@ from commons.crypto import signatures
 from commons.database import Database
 from commons.http import application
 from commons.users import api
-from commons.users.access import Access
-from commons.users.login import Login
+from commons.users.accounts import Accounts
 from commons.users.passwords import Passwords
-from commons.users.storage import Registration, Token, User, Users
-from commons.users.tokens import Tokens
-from commons.users.wallet import SignIn
+from commons.users.storage import Registration, Token, User
 
 URL = "https://buyer.example"
 CHAIN_ID = 31337
@@ -60,12 +57,11 @@ class Service:
         for kind in (User, Token):
             kind.metadata.tables[kind.__tablename__].create(self.database.engine)
         self.clock = Clock()
-        self.users = Users(self.database)
-        self.tokens = Tokens(self.database, self.clock.now)
-        self.passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-        self.wallets = SignIn(URL, lambda: CHAIN_ID, self.clock.now)
-        self.login = Login(self.users, self.tokens, self.passwords, self.wallets, LIFETIME, self.clock.seconds)
-        self.access = Access(self.tokens)
+        cheap = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        self.accounts = Accounts(
+            self.database, URL, lambda: CHAIN_ID, LIFETIME, cheap, self.clock.now, self.clock.seconds
+        )
+        self.users, self.tokens, self.access = self.accounts.users, self.accounts.tokens, self.accounts.access
         self.owners: dict[uuid.UUID, uuid.UUID] = {}
         self.changed = 0
         self.app = self._app(registration)
@@ -74,18 +70,7 @@ class Service:
     def _app(self, registration: Registration) -> Flask:
         app = application.create(__name__)
         app.register_blueprint(application.health("service", "/helpers/ping"))
-        app.register_blueprint(
-            api.protected(
-                self.users,
-                self.tokens,
-                self.passwords,
-                self.wallets,
-                self.login,
-                self.access,
-                registration,
-                ACCOUNT,
-            )
-        )
+        app.register_blueprint(api.protected(self.accounts, registration, ACCOUNT))
         app.register_blueprint(self._models())
         self.access.protect(app, anyone=api.FOR_ANYONE | {"health", "models.notice"}, users={"users", "models.predict"})
         return app

@@ -55,7 +55,7 @@ def test_body_with_a_password_does_not_show_it(body: object) -> None:
 def test_user_and_token_do_not_show_what_is_kept_of_their_secrets(service: Service) -> None:
     ada = service.ada()
     user, token = service.tokens.find(ada.token)
-    for shown in (repr(user), str(user), repr(token), repr(service.login), repr(service.passwords)):
+    for shown in (repr(user), str(user), repr(token), repr(service.accounts.login), repr(service.accounts.passwords)):
         assert "argon2" not in shown and ada.token[8:] not in shown
     for answer in (ada.get("/users"), ada.get(f"/users/{user.id}"), ada.get(f"/users/{user.id}/tokens")):
         assert answer.status_code == 200
