@@ -382,7 +382,7 @@ class Trial:
         step = _step(chain.status, records["aggregator"]["iteration"])
         if self._shown.get("chain") != chain.status.name:
             self._shown["chain"] = chain.status.name
-            self._note(on_event, step, "chain", f"{chain.status.name}{self._roles(chain)}")
+            self._note(on_event, step, "chain", f"{chain.status.name}{self._details(chain)}")
         news: dict[str, list[str]] = {}
         for name, record in records.items():
             reason = record["reason"]
@@ -395,12 +395,15 @@ class Trial:
             self._note(on_event, step, ", ".join(names), shown)
         return chain, records
 
-    def _roles(self, chain: Training) -> str:
-        if chain.status != Status.TRAINING:
-            return ""
-        cheater = {"trainer": chain.trainers[0], "validator": chain.validators[0]}.get(self.cheat.role)
-        cheats = f"; {cheater} is the one that cheats" if cheater else ""
-        return f", trainers {', '.join(chain.trainers)}, validators {', '.join(chain.validators)}{cheats}"
+    def _details(self, chain: Training) -> str:
+        if chain.status == Status.TRAINING:
+            cheater = {"trainer": chain.trainers[0], "validator": chain.validators[0]}.get(self.cheat.role)
+            cheats = f"; {cheater} is the one that cheats" if cheater else ""
+            return f", trainers {', '.join(chain.trainers)}, validators {', '.join(chain.validators)}{cheats}"
+        if chain.status == Status.REPORTED:
+            out = [owner.address for owner in chain.owners if not owner.answered]
+            return f", not counted as having answered: {', '.join(out)}" if out else ""
+        return ""
 
     def _note(self, on_event: Callable[[Event], None], step: str, who: str, what: str) -> None:
         event = Event(time.monotonic() - self.started, step, who, self.stage.named(what))
