@@ -170,3 +170,11 @@ def test_tokens_are_listed_the_newest_first(service: Service, user: User) -> Non
 def test_clock_is_the_real_one_unless_told_otherwise(service: Service, user: User) -> None:
     tokens = Tokens(service.database)
     assert tokens.find(tokens.issue(user, timedelta(minutes=1))[0])[0].id == user.id
+
+
+def test_token_of_a_disabled_user_would_not_count_even_if_it_were_kept(service: Service, user: User) -> None:
+    secret, _ = service.tokens.issue(user, DAY)
+    with service.database.write() as session:
+        session.get_one(User, user.id).disabled = True  # past what revokes
+    with pytest.raises(NotLoggedIn):
+        service.tokens.find(secret)
