@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 from gmpy2 import mpz
 
@@ -31,7 +32,7 @@ from commons.protocol.messages import (
 )
 from commons.protocol.outcome import factors
 from commons.protocol.signed import Signed, proof_context
-from commons.protocol.transcript import Cosigned, Masking, Opened, Scores, name
+from commons.protocol.transcript import Cosigned, LocalModels, Masking, Opened, Scores, name
 from federated_aggregator.course import Course, TooFewAnswered
 from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.rounds import replies
@@ -108,6 +109,8 @@ class Evaluations:
     ) -> tuple[list[int], tuple[int, ...]]:
         """Score encrypted models, all over the same validators.
 
+        At settlement the validators are also shown what all of them but the first are made of.
+
         Parameters
         ----------
         course : Course
@@ -156,6 +159,7 @@ class Evaluations:
                     proof=proof.proof,
                     masks=masking.masks,
                     salts=masking.salts,
+                    **(self._provenance(course, masking) if kind == "settlement" else {}),
                 )
                 scores = self._score(course, question, products, validators, count)
                 self._transcripts.keep(course.id, name("score", kind), round_, scores)
@@ -248,6 +252,16 @@ class Evaluations:
             )
             verify_products(masked, wire.split(flat, vectors), proof, course.key, context)
         return answer.signed, answer.content
+
+    def _provenance(self, course: Course, masking: Masking) -> dict[str, Any]:
+        local = self._transcripts.find(course.id, "local", 0, LocalModels)
+        assert local is not None
+        trained = len(wire.encode_roots([mpz(1)], course.key)) * course.order.length
+        return {
+            "local_question": local.question.content,
+            "local_models": local.answers,
+            "randomisers": masking.randomisers[trained:],
+        }
 
     def _score(
         self,

@@ -17,10 +17,10 @@ from uuid import UUID
 from gmpy2 import mpz
 
 from commons.audit.findings import Check, Deviation, Party, Report
-from commons.audit.powers import Rerandomised, first_false
 from commons.chain.training import Result
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, VALUE_BITS, pack_masked
 from commons.crypto.paillier import MINIMUM_BITS, InvalidKey, InvalidOpening, PublicKey
+from commons.crypto.powers import Rerandomised, first_false
 from commons.crypto.proofs import KeyProof, Opening, ProductProof, verify_key, verify_openings, verify_products
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import DeltaMLError

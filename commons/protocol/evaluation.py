@@ -210,7 +210,8 @@ def _mse(total: int, scale: int, rows: int) -> int:
     if -UNIT >> NOISE_BITS - 6 <= mse < 0:
         return 0
     if not 0 <= mse <= MSE_BOUND * UNIT:
-        raise Diverged(f"an error of {mse / UNIT:g} is outside 0 to {MSE_BOUND}: the training diverged")
+        about = f"2^{mse.bit_length() - UNIT.bit_length()}" if abs(mse) > MSE_BOUND * UNIT else "less than nothing"
+        raise Diverged(f"an error of about {about} is outside 0 to {MSE_BOUND}: the training diverged")
     return mse
 
 

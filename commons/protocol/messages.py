@@ -404,12 +404,21 @@ class Products(Message):
     proof: bytes
 
 
+class Reply(Record):
+    """What somebody answered: the content of its message and its signature."""
+
+    place: StrictInt
+    content: bytes
+    signature: bytes
+
+
 class ScoreQuestion(TrainingMessage):
     """Aggregator to validator: masked models, their products with the buyer's proof, and their masks.
 
-    ``trainers`` and ``contributors`` fix every vector's scale, as in :class:`MaskedModels`. ``salts``, only at
-    settlement, are those of the commitments to what unmasks the two models of which one is delivered. The zero
-    model needs no vectors.
+    ``trainers`` and ``contributors`` fix every vector's scale, as in :class:`MaskedModels`. The zero model needs no
+    vectors. Only at settlement, ``salts`` are those of the commitments to what unmasks the two models of which one is
+    delivered, and the contributors' signed answers ``local_models`` to ``local_question`` (a packed
+    :class:`LocalModelQuestion`) and the ``randomisers`` r show that all models but the trained one are made of them.
     """
 
     kind: EvaluationKind
@@ -421,14 +430,9 @@ class ScoreQuestion(TrainingMessage):
     proof: bytes = b""
     masks: bytes = b""
     salts: bytes = b""
-
-
-class Reply(Record):
-    """What somebody answered: the content of its message and its signature."""
-
-    place: StrictInt
-    content: bytes
-    signature: bytes
+    local_question: bytes = b""
+    local_models: tuple[Reply, ...] = ()
+    randomisers: bytes = b""
 
 
 class CosignQuestion(TrainingMessage):

@@ -109,7 +109,7 @@ class Outcome:
     partial_mses, contributions : tuple of int
         Per trainer: the MSE without it, and its Shapley value floored at 0.
     trainers_answered, validators_answered : tuple of bool
-        Who did enough to be paid.
+        Who did enough to be paid: a trainer sent its local model, and updates in enough rounds.
     """
 
     iterations: int
@@ -174,7 +174,9 @@ def settle(
         averaged_mse=averaged,
         partial_mses=tuple(partial.get(i, averaged) for i in range(len(weights))),
         contributions=tuple(contribution.get(i, 0) for i in range(len(weights))),
-        trainers_answered=tuple(count * whole >= len(rounds) * part for count in answered),
+        trainers_answered=tuple(
+            i in contributors and count * whole >= len(rounds) * part for i, count in enumerate(answered)
+        ),
         validators_answered=tuple(v in set(validators) for v in range(validator_count)),
     )
 

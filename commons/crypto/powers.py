@@ -60,7 +60,7 @@ def _hold(claims: Sequence[Rerandomised], key: PublicKey) -> bool:
 
 
 def _exponents(claims: Sequence[Rerandomised], key: PublicKey) -> list[int]:
-    seed = hashlib.sha256(b"DeltaML audit: re-randomised ciphertexts\n")
+    seed = hashlib.sha256(b"DeltaML: re-randomised ciphertexts\n")
     seed.update(key.encode([key.n]))
     for claim in claims:
         seed.update(key.encode([claim.ciphertext, claim.plain, claim.root]))
