@@ -36,6 +36,7 @@ from commons.protocol.messages import (
     ScoreQuestion,
     Vector,
 )
+from commons.protocol.provenance import require_local_models
 from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round, scales
 from commons.protocol.signed import Domain, Signed, proof_context
 from data_owner.exchanges import LOCAL_MODEL, UPDATE, score_name
@@ -50,6 +51,7 @@ class Seat:
     order: Order
     buyer: str
     statistics: GramStatistics
+    trainers: tuple[str, ...]
     weights: tuple[int, ...]
     validators: tuple[str, ...]
     place: int | None  # among the trainers; None for a validator
@@ -192,7 +194,10 @@ class Answering:
             if asked.kind == "zero":
                 return [evaluation.score_zero(seat.statistics, seat.key, seat.randomisers)]
             vectors = wire.questioned_vectors(asked, len(factors), seat.order.length, seat.key)
-            _require_products(asked, vectors, seat, self._chain.signer().domain)
+            domain = self._chain.signer().domain
+            _require_products(asked, vectors, seat, domain)
+            if asked.kind == "settlement":
+                require_local_models(asked, seat.trainers, seat.weights, seat.order.length, seat.key, domain)
             return [
                 evaluation.score(seat.statistics, factor, *vector, seat.key, seat.randomisers)
                 for factor, vector in zip(factors, vectors, strict=True)
@@ -289,6 +294,7 @@ class Answering:
             order=order,
             buyer=training.buyer,
             statistics=statistics_for(self._storage.dataset(training.dataset_id), order),
+            trainers=on_chain.trainers,
             weights=tuple(relative_weights([rows[a] for a in on_chain.trainers], order.hyper_parameters.weighting)),
             validators=on_chain.validators,
             place=on_chain.trainers.index(own) if own in on_chain.trainers else None,

@@ -156,12 +156,12 @@ class Orchestration:
         if on_chain.status == ChainStatus.TRAINING:
             self._train(market, on_chain)
             on_chain = market.training(training_id)
-        if on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED):
+        refunded = on_chain.status == ChainStatus.FINISHED and _refunded(market, training_id)
+        if on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED) and not refunded:
             self._deliver(training_id)
         if on_chain.status == ChainStatus.FINISHED:
             self._withdraw(market)
-            dispute = market.dispute(training_id)
-            if dispute is not None and dispute.outcome == ArbiterOutcome.REFUND:
+            if refunded:
                 self._storage.move(training_id, Status.FAILED, reason="the arbiter refunded the buyer")
                 self._tell(on_chain, "the arbiter refunded the buyer")
             elif self._storage.training(training_id).delivered:  # else the buyer gets its model when it is back
@@ -201,7 +201,7 @@ class Orchestration:
                 outcome = self._conclude(course, *self._run.run(course))
             with course.meter.phase("settlement"):
                 self._recorder.record(course)
-                self._recorder.settled(course)
+                self._recorder.settled(course, outcome["iterations"])
                 self._report(market, on_chain.id, _result(outcome))
             self._storage.add_phases(on_chain.id, course.meter.take())
         except FATAL as error:
@@ -317,6 +317,11 @@ def _unquoted(error: Exception, on_chain: OnChain) -> str:
     return (
         f"{name}: the model buyer {on_chain.buyer} answered {error.status}" if isinstance(error, PeerRefused) else name
     )
+
+
+def _refunded(market: Marketplace, training_id: uuid.UUID) -> bool:
+    dispute = market.dispute(training_id)
+    return dispute is not None and dispute.outcome == ArbiterOutcome.REFUND
 
 
 def _result(outcome: Mapping[str, Any]) -> Result:

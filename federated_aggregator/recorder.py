@@ -66,18 +66,22 @@ class Recorder:
             saved = market.training(course.id).evaluations
             for metric in self._storage.metrics(course.id):
                 if metric.iteration >= saved:
+                    # Decided before the chain is waited for: at its end, a training that converged is measured again.
+                    kind = self._kind(course, metric.iteration)
                     market.save_mse(course.id, metric.iteration, metric.mse)
-                    self._tell(course, self._kind(course, metric.iteration), metric.iteration)
+                    if kind != "settlement":
+                        self._tell(course, kind, metric.iteration)
 
-    def settled(self, course: Course) -> None:
-        """Tell the owners what only the settlement measured: the zero model again, if a validator was lost."""
+    def settled(self, course: Course, rounds: int) -> None:
+        """Tell the owners what the settlement measured, and the zero model again, if a validator was lost."""
+        self._tell(course, "settlement", rounds)
         if self._evaluations.is_opened(course.id, "zero", 1):
             self._tell(course, "zero", 1)
 
     def _kind(self, course: Course, iteration: int) -> EvaluationKind:
         if iteration == 0:
             return "zero"
-        return "settlement" if self._evaluations.is_opened(course.id, "settlement", iteration) else "iteration"
+        return "iteration" if self._evaluations.is_opened(course.id, "iteration", iteration) else "settlement"
 
     def _tell(self, course: Course, kind: EvaluationKind, round_: int) -> None:
         with course.meter.phase("evaluation") as count:

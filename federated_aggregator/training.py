@@ -13,6 +13,7 @@ from gmpy2 import mpz
 
 from commons.protocol.messages import EvaluationKind
 from commons.protocol.outcome import Outcome, settle, settlement_vectors
+from commons.protocol.schedule import has_converged
 from federated_aggregator.course import Course
 from federated_aggregator.evaluations import Evaluations
 from federated_aggregator.rounds import Rounds, Sum
@@ -145,9 +146,8 @@ class Training:
 
     def _converged(self, course: Course, iteration: int, evaluation: Future[None]) -> bool:
         evaluation.result()
-        tolerance = course.order.hyper_parameters.tolerance
-        *_, before, last = [m.mse for m in self._storage.metrics(course.id) if m.iteration <= iteration]
-        return abs(before - last) < tolerance * before
+        mses = [metric.mse for metric in self._storage.metrics(course.id) if metric.iteration <= iteration]
+        return has_converged(mses, course.order.hyper_parameters.tolerance)
 
     def _record(self, course: Course, iteration: int, mse: int) -> None:
         self._storage.add_phases(course.id, course.meter.take())

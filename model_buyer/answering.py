@@ -27,6 +27,7 @@ from commons.learning.local_steps import relative_weights
 from commons.protocol import evaluation, totals, wire
 from commons.protocol.evaluation import Diverged
 from commons.protocol.messages import (
+    HyperParameters,
     MaskedModels,
     MaskedRound,
     Message,
@@ -39,7 +40,7 @@ from commons.protocol.messages import (
 )
 from commons.protocol.outcome import packed_count
 from commons.protocol.round import refresh
-from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round
+from commons.protocol.schedule import MINIMUM_SUMMED, has_converged, require_places, require_zero_round
 from commons.protocol.schedule import scales as evaluation_scales
 from commons.protocol.signed import Signed, Signer, proof_context
 from model_buyer.storage import Storage
@@ -105,8 +106,11 @@ class Answering:
         scales = evaluation_scales(question, desk.order.hyper_parameters, desk.weights)
 
         def answer() -> Message:
+            if question.kind == SETTLEMENT and question.round < desk.order.hyper_parameters.iterations:
+                self._require_converged(question.training, desk.order.hyper_parameters, question.round)
             masked = masked_vectors(desk, question, len(scales))
             opened = evaluation.open_masked(masked, desk.key)
+            evaluation.require_slots(opened)
             products = evaluation.products(opened, desk.key)
             domain, prover = desk.signer.domain, desk.signer.address
             context = proof_context(domain, question.training, f"products-{question.kind}", question.round, prover)
@@ -124,6 +128,8 @@ class Answering:
         VerificationFailed
             These validators did not sign these sums, of this evaluation and of what was answered in it, or one of
             them was left out of an evaluation before.
+        Diverged
+            A sum is no error that a converging training can have: its digits are not told.
         """
         desk = self.desk(question.training)
         validators = require_places(question.validators, len(desk.validators), "validators", 1)
@@ -142,6 +148,8 @@ class Answering:
             sums = desk.key.public_key.decode(question.ciphertexts, len(scales))
             self._storage.narrow(question.training, validators)
             openings = [evaluation.open_total(total, desk.key) for total in sums]
+            for opening, scale in zip(openings, scales, strict=True):
+                totals.mse(question.kind, opening.total, scale, rows)  # what is no error of a model stays closed
             return Openings(
                 totals=tuple(f"{opening.total:x}" for opening in openings),
                 randomisers=tuple(f"{opening.randomiser:x}" for opening in openings),
@@ -149,12 +157,24 @@ class Answering:
 
         try:
             signed = self._once(desk, f"open-{question.kind}", _name(question), question, asked, answer)
+        except Diverged as error:
+            self._storage.move(question.training, reason=str(error))
+            raise
         except VerificationFailed as error:
             reason = f"the aggregator asked to open sums of {question.kind} {question.round} that stay closed: {error}"
             self._storage.move(question.training, reason=reason)
             raise VerificationFailed(reason) from None
         self._record(question, scales[0], rows, signed.read(Openings))
         return signed
+
+    def _require_converged(self, training_id: uuid.UUID, hyper: HyperParameters, rounds: int) -> None:
+        """Raise Conflict unless the order has a tolerance, and the errors opened so far have come to rest by it."""
+        mses = [metric.mse for metric in self._storage.metrics(training_id) if metric.iteration <= rounds]
+        if not has_converged(mses, hyper.tolerance):
+            raise Conflict(
+                f"training {training_id} has not converged after {rounds} rounds:"
+                f" it is settled after {hyper.iterations}"
+            )
 
     def _require_zero(self, question: Totals) -> None:
         require_zero_round(question.round)
@@ -196,6 +216,8 @@ class Answering:
         if entry is None:
             raise Conflict(f"training {question.training} has no {question.kind} {question.round} to open")
         models = Signed.unpack(entry.question).read(MaskedModels)
+        if models.round != question.round:
+            raise Conflict(f"the {question.kind} that was multiplied is of round {models.round}, not {question.round}")
         return models, Signed.unpack(entry.answer).read(Products).ciphertexts
 
     def desk(self, training_id: uuid.UUID) -> Desk:
@@ -245,10 +267,7 @@ class Answering:
         return Signed.unpack(self._journal.once(question.training, kind, round_, asked.pack(), first_answer))
 
     def _record(self, question: Totals, factor: int, rows: int, openings: Openings) -> None:
-        try:
-            mse = totals.mse(question.kind, int(openings.totals[0], 16), factor, rows)
-        except Diverged:  # the aggregator sees the same number, and aborts
-            return
+        mse = totals.mse(question.kind, int(openings.totals[0], 16), factor, rows)
         self._storage.add_metric(question.training, 0 if question.kind == "zero" else question.round, mse)
 
 

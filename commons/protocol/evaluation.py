@@ -19,7 +19,7 @@ from commons.crypto.kernel import linear_combination
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, draw_masks, to_fixed
 from commons.crypto.paillier import PrivateKey, PublicKey, Randomisers, UniformRandomisers
 from commons.crypto.proofs import Opening
-from commons.errors import DeltaMLError
+from commons.errors import DeltaMLError, VerificationFailed
 from commons.learning.contributions import UNIT
 from commons.learning.statistics import GramStatistics
 from commons.protocol.round import aggregate
@@ -87,6 +87,22 @@ def mask_vectors(vectors: Sequence[Sequence[mpz]], key: PublicKey, randomisers: 
 def open_masked(masked: Sequence[Sequence[mpz]], private_key: PrivateKey) -> list[list[int]]:
     """Decrypt the û of every vector. What the buyer does first."""
     return [[private_key.decrypt(ciphertext) for ciphertext in vector] for vector in masked]
+
+
+def require_slots(opened: Sequence[Sequence[int]]) -> None:
+    """Check that all û are numbers that masks can have made: longer ones hide nothing, or are fractions modulo n.
+
+    A vector with 1/2 mod n in it has the errors of another model than the one that could be delivered.
+
+    Raises
+    ------
+    VerificationFailed
+        One is not below 2^SLOT_BITS.
+    """
+    if any(value >> SLOT_BITS for vector in opened for value in vector):
+        raise VerificationFailed(
+            f"a masked model has a number of more than {SLOT_BITS} bits: no model and mask make it"
+        )
 
 
 def products(opened: Sequence[Sequence[int]], private_key: PrivateKey) -> list[list[mpz]]:

@@ -31,6 +31,22 @@ def require_zero_round(round_: int) -> None:
         raise InvalidInput("the zero model is scored at the start, and once more at the end", "round")
 
 
+def has_converged(mses: Sequence[int], tolerance: float) -> bool:
+    """Say whether training stops: the last two errors differ by less than the tolerance, relative to the one before.
+
+    Parameters
+    ----------
+    mses : sequence of int
+        Of the zero model and all evaluations so far, by rounds.
+    tolerance : float
+        The order's; 0 is never.
+    """
+    if not tolerance or len(mses) < 2:
+        return False
+    before, last = mses[-2:]
+    return abs(before - last) < tolerance * before
+
+
 def scales(
     question: MaskedModels | ScoreQuestion | TotalStatement, hyper: HyperParameters, weights: Sequence[int]
 ) -> tuple[int, ...]:
@@ -59,6 +75,8 @@ def scales(
         raise InvalidInput(
             f"the order evaluates every {hyper.evaluation_interval} rounds, and the last one at the settlement", "round"
         )
+    if settlement and question.round < hyper.iterations and not hyper.tolerance:
+        raise InvalidInput(f"the order has no tolerance: it is settled after {hyper.iterations} rounds", "round")
     trainers = require_places(question.trainers, len(weights), "trainers", MINIMUM_SUMMED)
     contributors = require_places(
         question.contributors, len(weights) if settlement else 0, "contributors", MINIMUM_SUMMED if settlement else 0

@@ -23,7 +23,6 @@ from commons.crypto.proofs import prove_key, prove_products
 from commons.database import Database
 from commons.http.signatures import Question
 from commons.journal import Journal
-from commons.learning.contributions import coalition_points
 from commons.learning.statistics import TableStatistics
 from commons.protocol import evaluation, totals, wire
 from commons.protocol.messages import (
@@ -33,6 +32,7 @@ from commons.protocol.messages import (
     EvaluationKind,
     Features,
     HyperParameters,
+    LocalModelQuestion,
     Message,
     Metric,
     Order,
@@ -44,7 +44,7 @@ from commons.protocol.messages import (
     TrainingRequest,
     Vector,
 )
-from commons.protocol.outcome import factors
+from commons.protocol.outcome import factors, settlement_vectors
 from commons.protocol.signed import Signed, Signer, proof_context
 from data_owner.answering import Answering
 from data_owner.app import MIGRATIONS
@@ -91,6 +91,15 @@ class Owner:
 
     def restarted(self) -> Reviewing:
         return Reviewing(self.storage, self.journal, cast(Connection, self.chain))
+
+
+@dataclass(frozen=True)
+class LocalModels:
+    """A question for local models, the models as they are encrypted, and the trainers' signed answers."""
+
+    question: Signed
+    models: list[list[mpz]]
+    replies: tuple[Reply, ...]
 
 
 class Parties:
@@ -197,13 +206,11 @@ class Parties:
         """
         contributors = (0, 1) if kind == "settlement" else ()
         scales = factors(kind, (1, 1), (0, 1), contributors)
-        points = [sum(point) for point in coalition_points(2)] if kind == "settlement" else []
-        multiples = [2, 2, *points][: len(scales)]
-        intercepts = [0.6, *(0.5 for _ in multiples)]  # of the settlement's two models, the averaged one is better
-        vectors = [
-            self.encrypt([intercept, 0.12, -0.06], multiple)
-            for intercept, multiple in zip(intercepts, multiples, strict=False)
-        ]
+        local = self.local_models() if kind == "settlement" else None
+        vectors = [self.encrypt([0.6, 0.12, -0.06], 2)]  # of the settlement's two models, the averaged one is better
+        if local is not None:
+            vectors += settlement_vectors([], local.models, (1, 1), self.key)[1:]
+        assert len(vectors) == len(scales)
         hidden = evaluation.mask_vectors(vectors, self.key, self.randomisers)
         opened = evaluation.open_masked(hidden.masked, self.private_key)
         products = evaluation.products(opened, self.private_key)
@@ -221,7 +228,24 @@ class Parties:
             proof=proof.to_bytes(self.key),
             masks=wire.encode_masks(wire.join(hidden.masks)),
             salts=secrets.token_bytes(64) if kind == "settlement" else b"",
+            local_question=b"" if local is None else local.question.content,
+            local_models=() if local is None else local.replies,
+            randomisers=b"" if local is None else wire.encode_roots(wire.join(hidden.roots[1:]), self.key),
         )
+
+    def local_models(self) -> LocalModels:
+        """Return what two trainers answer when they are asked for their local models."""
+        question = self.ask(LocalModelQuestion(training=TRAINING, included=(0, 1))).signed
+        models = [self.encrypt([0.5, 0.12, -0.06], 1) for _ in TRAINERS]
+        answers = [
+            Signer(trainer, self.domain).sign(Vector(ciphertexts=self.key.encode(model)), question)
+            for trainer, model in zip(TRAINERS, models, strict=True)
+        ]
+        replies = tuple(
+            Reply(place=place, content=answer.content, signature=answer.signature)
+            for place, answer in enumerate(answers)
+        )
+        return LocalModels(question, models, replies)
 
     def sums(self, question: ScoreQuestion, answers: dict[int, Signed]) -> CosignQuestion:
         """Add what validators answered, by their places."""

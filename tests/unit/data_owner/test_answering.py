@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from commons.crypto.proofs import InvalidProof
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import Conflict, InvalidInput, VerificationFailed
-from commons.protocol import totals
+from commons.protocol import totals, wire
 from commons.protocol.messages import Cosignature, LocalModelQuestion, ScoreQuestion, TotalStatement, Vector
 from commons.protocol.outcome import factors
-from commons.protocol.signed import Signed
-from tests.unit.data_owner.parties import TRAINERS, TRAINING, VALIDATORS, Owner, Parties
+from commons.protocol.signed import Signed, Signer
+from tests.unit.data_owner.parties import STRANGER, TRAINERS, TRAINING, VALIDATORS, Owner, Parties
 
 
 def test_answer_is_signed_as_one_to_the_question_and_kept_with_it(parties: Parties, owners: list[Owner]) -> None:
@@ -80,6 +82,30 @@ def test_settlement_has_the_salts_of_what_is_delivered(parties: Parties, owners:
         with pytest.raises(InvalidInput, match="salts"):
             owners[2].answering.score(parties.ask(question.model_copy(update={"salts": salts})))
     assert owners[2].journal.names(TRAINING) == []
+
+
+def test_models_of_a_settlement_are_made_of_what_their_trainers_signed(parties: Parties, owners: list[Owner]) -> None:
+    question = parties.models("settlement", 10)
+    first, second = question.local_models
+    masks = wire.decode_masks(question.masks, len(question.masks) // wire.MASK_BYTES)
+    masks[3] += 1  # of the averaged model
+    other = Signer(STRANGER, parties.domain).sign(Vector.unpack(second.content), parties.local_models().question)
+    swapped = (first.model_copy(update={"place": 1}), second.model_copy(update={"place": 0}))[::-1]
+    for changed in (
+        {"local_models": swapped},
+        {"local_models": parties.local_models().replies},
+        {"local_models": (first, second.model_copy(update={"signature": other.signature}))},
+        {"local_models": (first,)},
+        {"masks": wire.encode_masks(masks)},
+        {"randomisers": question.randomisers[::-1]},
+        {"randomisers": b""},
+        {"local_question": b""},
+        {"local_question": LocalModelQuestion(training=uuid.UUID(int=9), included=(0, 1)).pack()},
+    ):
+        with pytest.raises((VerificationFailed, InvalidInput)):
+            owners[2].answering.score(parties.ask(question.model_copy(update=changed)))
+    assert owners[2].journal.names(TRAINING) == []
+    owners[2].answering.score(parties.ask(question))
 
 
 def answered(parties: Parties, owners: list[Owner], question: ScoreQuestion) -> tuple[Signed, dict[int, Signed]]:

@@ -59,6 +59,7 @@ class Reported:
         self.owners = {number: parties.owner(number, folder) for number in (TRAINER, VALIDATOR)}
         for round_ in range(ITERATIONS):
             self.owners[TRAINER].journal.keep(TRAINING, "update", round_, b"asked", b"answered")
+        self.owners[TRAINER].journal.keep(TRAINING, "local", 0, b"asked", b"answered")
         self.owners[VALIDATOR].journal.keep(TRAINING, "score-settlement", 0, b"asked", b"answered")
         self.report()
 
@@ -189,11 +190,15 @@ def test_metric_whose_evidence_does_not_hold_is_disputed(
     assert reported.verified(TRAINER) == {0: True, metric.iteration: False, 10: True}
 
 
-@pytest.mark.parametrize(("answered", "disputed"), [(10, True), (8, True), (7, False)])
+@pytest.mark.parametrize(
+    ("answered", "local", "disputed"), [(10, True, True), (8, True, True), (7, True, False), (10, False, False)]
+)
 def test_trainer_that_answered_enough_is_reported_so(
-    parties: Parties, owners: list[Owner], answered: int, disputed: bool
+    parties: Parties, owners: list[Owner], answered: int, local: bool, disputed: bool
 ) -> None:
     owner = owners[TRAINER]
+    if local:
+        owner.journal.keep(TRAINING, "local", 0, b"asked", b"answered")
     for round_ in range(answered):
         owner.journal.keep(TRAINING, "update", round_, b"asked", b"answered")
     market = parties.market
@@ -201,7 +206,7 @@ def test_trainer_that_answered_enough_is_reported_so(
     training = owner.reviewing.review(owner.storage.training(TRAINING), market.training(TRAINING))
     assert (len(market.disputes) == 1) is disputed
     assert training.reason is not None
-    assert (f"({answered} of 10 rounds): reported no, computed yes" in training.reason) is disputed
+    assert (f"({answered} of 10 rounds, and the local model): reported no, computed yes" in training.reason) is disputed
 
 
 @pytest.mark.parametrize(
