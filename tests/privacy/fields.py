@@ -14,6 +14,7 @@ from commons.protocol.messages import (
     Cosignature,
     CosignQuestion,
     Delivery,
+    LocalModelQuestion,
     MaskedModels,
     Message,
     Metric,
@@ -26,6 +27,7 @@ from commons.protocol.messages import (
 )
 from commons.protocol.messages import Record as Encoded
 from commons.protocol.outcome import packed_count
+from commons.protocol.provenance import require_local_models
 from commons.protocol.schedule import scales
 from commons.protocol.signed import Signed, proof_context
 from tests.privacy.record import CHAIN_ID, Exchange, Record
@@ -168,10 +170,41 @@ def masked_of_the_buyer(record: Record, exchange: Exchange, value: Any) -> None:
 
 def salts(record: Record, exchange: Exchange, value: Any) -> None:
     """To validators, who have the masks that they hide from everybody else."""
-    settled = getattr(exchange.question, "kind", "") == "settlement"
-    assert len(value) == (totals.DELIVERABLE * totals.SALT_BYTES if settled else 0)
-    if settled:
+    assert len(value) == (totals.DELIVERABLE * totals.SALT_BYTES if settles(exchange) else 0)
+    if settles(exchange):
         assert len(set(value)) > totals.SALT_BYTES  # 64 uniform bytes: 57 different ones are expected
+
+
+def local_question(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a validator, at the settlement alone: what the trainers were asked, which every owner may know."""
+    asked = {e.asked.content for e, _ in record.asked(LocalModelQuestion) if e.asked is not None}
+    assert {value} == (asked if settles(exchange) else {b""})
+
+
+def local_models(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a validator: what each trainer's data alone give, encrypted; it has their masked sums and masks anyway."""
+    answers = {e.called: e.answered for e, _ in record.asked(LocalModelQuestion)} if settles(exchange) else {}
+    assert len(value) == len(answers)
+    for place, reply in enumerate(value):
+        answer = answers[record.trainers[place]]
+        assert answer is not None
+        assert reply == Reply(place=place, content=answer.content, signature=answer.signature)
+
+
+def settlement_randomisers(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a validator: which ciphertexts were masked, and of the trained model's not even that."""
+    question, key, length = exchange.question, record.public_key, record.order.length
+    assert isinstance(question, ScoreQuestion)
+    if not settles(exchange):
+        assert value == b""
+        return
+    assert len(value) == key.bits // 8 * (record.models_of(question) - 1) * length
+    addresses = [record.accounts[name] for name in record.trainers]
+    require_local_models(question, addresses, [1] * len(addresses), length, key, record.domain)
+
+
+def settles(exchange: Exchange) -> bool:
+    return getattr(exchange.question, "kind", "") == "settlement"
 
 
 def scored(record: Record, exchange: Exchange) -> tuple[Signed, ScoreQuestion]:
@@ -367,6 +400,9 @@ FIELDS: dict[type[Message], dict[str, Check]] = {
         "proof": of_the_buyer("proof"),
         "masks": masks,
         "salts": salts,
+        "local_question": local_question,
+        "local_models": local_models,
+        "randomisers": settlement_randomisers,
     },
     messages.CosignQuestion: EVALUATION
     | {"answers": replies, "totals": ciphertexts(lambda d: 1, at_least=1), "randomisers": randomisers},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from gmpy2 import powmod
 import data_owner.app
 import federated_aggregator.app
 import model_buyer.app
+from commons.audit import audit
+from commons.chain.marketplace import Outcome, Status
 from commons.crypto.packing import pack_masked
 from commons.http.request_signing import RequestSigner
 from commons.protocol import totals, wire
@@ -39,8 +43,10 @@ from commons.protocol.transcript import (
     Scores,
     Transcript,
     TranscriptRoot,
+    read,
 )
-from tests.integration.conftest import Town
+from tests.integration.conftest import QUICK, Town
+from tests.integration.outages import begin, chain_of, freeze, frozen, mend, thaw, until
 from tests.integration.refusals import refused
 from tests.privacy.needles import Needles
 from tests.privacy.record import Exchange, Record
@@ -157,13 +163,13 @@ class TestAccess:
     """The arbiter of a disputed training may read it, and its parties' evidence. This one is not disputed."""
 
     def test_nobody_reads_them_unsigned(self, recorded_town: Town, record: Record) -> None:
-        for url in closed(recorded_town, record):
+        for url in closed(recorded_town, str(record.training)):
             refused(requests.get(url, timeout=30), 401)
 
     @pytest.mark.parametrize("name", [OUTSIDER, "deployer", "buyer", "aggregator", "owner-1", "owner-2", "arbiter"])
     def test_nobody_reads_them_without_a_dispute(self, recorded_town: Town, record: Record, name: str) -> None:
         account = Account.create() if name == OUTSIDER else recorded_town.platform.accounts[name]
-        for url in closed(recorded_town, record):
+        for url in closed(recorded_town, str(record.training)):
             assert "in a dispute only" in refused(requests.get(url, auth=RequestSigner(account), timeout=30), 403)
 
     def test_no_other_route_shows_any_of_it(
@@ -179,12 +185,57 @@ class TestAccess:
         assert asked > 12
 
 
-def closed(town: Town, record: Record) -> list[str]:
-    """The URLs of the training's transcript, and of the evidence of everybody in it."""
+@pytest.fixture(scope="module")
+def disputed(recorded_town: Town) -> Iterator[str]:
+    """A training whose result an owner disputes, undecided."""
+    case = begin(recorded_town, QUICK | {"iterations": 30})
+    platform, books = recorded_town.platform, case.books("aggregator")
+    try:
+        thaw(platform, "buyer")
+        until("three rounds", lambda: len(books.rounds("round")) >= 3)
+        with frozen(platform, "chain"):  # nothing is reported without the chain
+            until("all but the report", lambda: books.value("trainings", "outcome"))
+            freeze(platform, "buyer")  # which would confirm it
+        until("the report", lambda: case.on_chain.status == Status.REPORTED)
+        chain_of(recorded_town, "owner-1").dispute_result(uuid.UUID(case.id), bytes(32), case.on_chain.bond)
+        thaw(platform, "buyer")
+        yield case.id
+    finally:
+        mend(platform)
+    chain_of(recorded_town, "arbiter").resolve(uuid.UUID(case.id), Outcome.AS_REPORTED)
+    case.expect_audited()
+    recorded_town.buyer.wait_finished(case.id)
+
+
+class TestAccessInADispute:
+    """While a training is disputed its arbiter reads the transcript, and what the disputer claims; nobody else does."""
+
+    def test_the_arbiter_reads_the_transcript(self, recorded_town: Town, disputed: str) -> None:
+        signer = RequestSigner(recorded_town.platform.accounts["arbiter"])
+        url, *evidence = closed(recorded_town, disputed)
+        answer = requests.get(url, auth=signer, timeout=30)
+        assert answer.status_code == 200
+        assert audit(read(io.BytesIO(answer.content))).passed
+        for url in evidence:  # no service claims anything: the dispute came from elsewhere
+            assert "claims nothing" in refused(requests.get(url, auth=signer, timeout=30), 404)
+
+    @pytest.mark.parametrize("name", [None, OUTSIDER, "deployer", "buyer", "aggregator", "owner-1", "owner-2"])
+    def test_nobody_else_does(self, recorded_town: Town, disputed: str, name: str | None) -> None:
+        for url in closed(recorded_town, disputed):
+            if name is None:
+                refused(requests.get(url, timeout=30), 401)
+                continue
+            account = Account.create() if name == OUTSIDER else recorded_town.platform.accounts[name]
+            answer = requests.get(url, auth=RequestSigner(account), timeout=30)
+            assert "shown to the training's arbiter" in refused(answer, 403)
+
+
+def closed(town: Town, training_id: str) -> list[str]:
+    """The URLs of a training's transcript, and of the evidence of everybody in it."""
     of = town.platform.urls
-    evidence = [f"{of[name]}/trainings/{record.training}/evidence" for name in record.tables]
-    evidence.append(f"{of['buyer']}/models/{record.training}/evidence")
-    return [f"{of['aggregator']}/model/{record.training}/transcript", *evidence]
+    evidence = [f"{of[name]}/trainings/{training_id}/evidence" for name in town.members]
+    evidence.append(f"{of['buyer']}/models/{training_id}/evidence")
+    return [f"{of['aggregator']}/model/{training_id}/transcript", *evidence]
 
 
 def readable(town: Town, record: Record, directory: Path) -> Iterator[tuple[str, str]]:
