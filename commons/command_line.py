@@ -9,16 +9,18 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from commons.audit import Report, audit, report
-from commons.audit.arbiter import Arbiter, Case
+from commons.audit.arbiter import Arbiter, Case, NoAnswer
 from commons.audit.arbitration import withheld
 from commons.audit.onchain import audit_with_chain
 from commons.chain.marketplace import Marketplace
 from commons.configuration import unlock
-from commons.errors import DeltaMLError, PeerUnavailable
+from commons.errors import DeltaMLError
+from commons.protocol.messages import Address, Url
 from commons.protocol.transcript import InvalidTranscript, Transcript, read
 from commons.users import command_line as users
 
@@ -96,7 +98,23 @@ def arbitrate_command(
     refund_unanswered: Annotated[
         bool,
         typer.Option(
-            "--refund-unanswered", metavar="", help="Refund the buyer if the aggregator does not answer at all."
+            "--refund-unanswered",
+            metavar="",
+            help="Refund the buyer if the aggregator does not answer, or neither shows its transcript nor says no.",
+        ),
+    ] = False,
+    owner: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS=URL",
+            help="Where an owner, or the buyer, is, if not where the aggregator says. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    without_evidence: Annotated[
+        bool,
+        typer.Option(
+            "--without-evidence", metavar="", help="Decide even if an owner's or the buyer's evidence cannot be had."
         ),
     ] = False,
     dry_run: Annotated[
@@ -105,9 +123,14 @@ def arbitrate_command(
 ) -> None:
     """Audit a disputed training as its arbiter, decide, and resolve the dispute on chain.
 
-    The transcript is asked of the aggregator, the evidence of whoever disputed; both show them to the arbiter only.
-    The result that follows from the transcript is what is paid for. Without a transcript, or without a result in it,
-    the buyer is refunded. A model that was not delivered is delivered by the arbiter, from the transcript's masks.
+    The transcript is asked of the aggregator, the evidence of whoever disputed and of every owner that is said not to
+    have answered; all show them to the arbiter only. The result that follows from the transcript is what is paid for.
+    If the aggregator refuses its transcript, twice, or shows another than that of the training on chain, or one without
+    a result, the buyer is refunded. A model that was not delivered is delivered by the arbiter, from the transcript's
+    masks.
+
+    Nothing is decided while the aggregator does not answer, or the evidence cannot be had: try again, or use the
+    options below.
 
     The arbiter's account is that of the keystore, or, on development chains only, of the private key in the
     environment variable DELTAML_ACCOUNT_PRIVATE_KEY.
@@ -116,10 +139,11 @@ def arbitrate_command(
     not understood.
     """
     screen, errors = Console(), Console(stderr=True)
+    urls = dict(_address_and_url(option) for option in owner or ())
     try:
         account = unlock(os.environ.get("DELTAML_ACCOUNT_PRIVATE_KEY"), keystore, password_file)
-        arbiter = Arbiter(Marketplace(chain, contract, account), account)
-        case = _examined(arbiter, training, aggregator.rstrip("/"), chain, refund_unanswered, errors)
+        arbiter = Arbiter(Marketplace(chain, contract, account), account, urls)
+        case = _examined(arbiter, training, aggregator.rstrip("/"), refund_unanswered, without_evidence, errors)
         if case.report is not None:
             report.show(case.report, screen)
         report.show_case(case, screen)
@@ -133,14 +157,27 @@ def arbitrate_command(
 
 
 def _examined(
-    arbiter: Arbiter, training: UUID, aggregator: str, chain: str, refund_unanswered: bool, console: Console
+    arbiter: Arbiter,
+    training: UUID,
+    aggregator: str,
+    refund_unanswered: bool,
+    without_evidence: bool,
+    console: Console,
 ) -> Case:
     try:
-        return arbiter.examine(training, aggregator, lambda shown: _audit(shown, chain, console))
-    except PeerUnavailable as error:
+        return arbiter.examine(training, aggregator, lambda shown: _audit(shown, None, console), without_evidence)
+    except NoAnswer as error:
         if not refund_unanswered:
-            raise PeerUnavailable(f"{error}. If it stays silent, --refund-unanswered refunds the buyer") from None
+            raise NoAnswer(f"{error}. Try again; if it stays so, --refund-unanswered refunds the buyer") from None
         return Case(None, None, None, (), withheld(str(error)))
+
+
+def _address_and_url(option: str) -> tuple[str, str]:
+    try:
+        address, url = option.split("=", 1)
+        return TypeAdapter(Address).validate_python(address), TypeAdapter(Url).validate_python(url)
+    except ValueError:
+        raise typer.BadParameter(f"{option!r} is not an Ethereum address, =, and a URL", param_hint="--owner") from None
 
 
 def _read(path: Path) -> Transcript:

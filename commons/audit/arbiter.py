@@ -4,45 +4,80 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import BinaryIO, cast
 from uuid import UUID
 
 import requests
+import structlog
 from eth_account.signers.local import LocalAccount
+from urllib3.exceptions import HTTPError
 
-from commons.audit import arbitration
+from commons.audit import arbitration, onchain
 from commons.audit.arbitration import Decision, Proven
 from commons.audit.findings import Report
 from commons.chain.marketplace import Marketplace, Status, Training
-from commons.crypto.paillier import PublicKey
-from commons.errors import Conflict, InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
+from commons.errors import Conflict, DeltaMLError, InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.peer import Patience, Peers
 from commons.http.request_signing import RequestSigner
 from commons.protocol import disputes, transcript
-from commons.protocol.disputes import Claim, Evidence
+from commons.protocol.disputes import Claim
 from commons.protocol.messages import Acknowledgement, Delivery, TrainingRequest
 from commons.protocol.signed import Domain, Signer
-from commons.protocol.transcript import InvalidTranscript, Transcript
+from commons.protocol.transcript import Transcript
 
 TIMEOUT_S = 60.0
-PIECE_BYTES = 1 << 20
-LARGEST_BYTES = 1 << 33
+DEADLINE_S = 600.0
+"""For a whole download, however slowly it comes."""
+PIECE_BYTES = 1 << 16
+LARGEST_BYTES = 1 << 30
+LARGEST_LIST_BYTES = 1 << 24
+PAUSE_S = 5.0
+"""Before the second try, after which a refusal counts."""
+
+REFUSALS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+"""Answers that say no. Others are those of services that start, or are busy or broken, and of what is before them."""
 
 Auditing = Callable[[Transcript], Report]
+
+log = structlog.get_logger()
+
+
+class NoAnswer(PeerUnavailable):
+    """The aggregator does not say whether it shows its transcript: perhaps it is only down."""
+
+
+class NoEvidence(DeltaMLError):
+    """Somebody's evidence cannot be had, which may be another's doing."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What an arbiter found and decided. ``report`` and ``request`` are None if there was no transcript to audit."""
+    """What an arbiter found and decided. ``report`` is None if there was nothing to audit, or it could not be.
+
+    ``request`` is the buyer's, if the transcript is that of the training.
+    """
 
     report: Report | None
     request: TrainingRequest | None
     claim: Claim | None
     remarks: tuple[str, ...]
     decision: Decision
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What somebody showed. ``remark`` says why its evidence does not count."""
+
+    claim: Claim | None = None
+    proven: Proven = Proven()
+    remark: str | None = None
 
 
 class Arbiter:
@@ -54,19 +89,33 @@ class Arbiter:
         The contract, acting as the arbiter.
     account : LocalAccount
         The same account, for signing requests.
+    urls : mapping from str to str
+        Where owners, or the buyer, are, by address: instead of what the aggregator, or the buyer's request, says.
+    pause_s : float
+        Seconds before the second try, after which a refusal counts.
     """
 
-    def __init__(self, market: Marketplace, account: LocalAccount) -> None:
+    def __init__(
+        self,
+        market: Marketplace,
+        account: LocalAccount,
+        urls: Mapping[str, str] | None = None,
+        pause_s: float = PAUSE_S,
+    ) -> None:
         self._market = market
         self._account = account
         self._domain = Domain(market.chain_id, market.address)
+        self._urls = {address.lower(): url.rstrip("/") for address, url in (urls or {}).items()}
+        self._pause_s = pause_s
 
     def signer(self) -> Signer:
         """Return what signs as the arbiter."""
         return Signer(self._account, self._domain)
 
-    def examine(self, training_id: UUID, aggregator_url: str, audit: Auditing) -> Case:
+    def examine(self, training_id: UUID, aggregator_url: str, audit: Auditing, without_evidence: bool = False) -> Case:
         """Ask for the transcript and the evidence, and decide. Nothing is changed.
+
+        Nobody is asked for anything at a URL from a transcript that is not that of the training on chain.
 
         Parameters
         ----------
@@ -74,40 +123,50 @@ class Arbiter:
         aggregator_url : str
             Base URL of the training's aggregator.
         audit : callable
-            Audits a transcript.
+            Replays a transcript.
+        without_evidence : bool
+            Decide even if somebody's evidence cannot be had.
 
         Raises
         ------
         Conflict
             The training is not disputed, or somebody else is its arbiter.
-        PeerUnavailable
-            The aggregator does not answer at all: perhaps it is only down. (One that answers and refuses loses.)
+        NoAnswer
+            The aggregator neither shows its transcript nor says no. (One that says no, twice, loses.)
+        NoEvidence
+            That of the disputer, or of an owner that is left out, cannot be had.
+        ChainUnavailable, NoContract
+            The node does not answer, or there is no marketplace.
         """
         on_chain = self._disputed(training_id)
-        assert on_chain.disputer is not None and on_chain.result is not None
         try:
-            shown = self._transcript(training_id, aggregator_url)
-            header = shown.header
-            request = header.request.read(TrainingRequest)
-            if request.training != training_id:
-                raise InvalidTranscript(f"it is that of training {request.training}")
-        except (PeerRefused, InvalidTranscript, VerificationFailed) as error:
+            shown, request = self._transcript(on_chain, aggregator_url)
+        except (PeerRefused, InvalidInput, VerificationFailed) as error:
             return Case(None, None, None, (), arbitration.withheld(str(error)))
-        report = audit(shown)
-        remarks = []
-        claim, proven = None, Proven()
         try:
-            evidence = self._evidence(on_chain, request, aggregator_url)
-            claim = disputes.verify(
-                evidence, training_id, on_chain.disputer, self._evidence_hash(training_id), self._domain
-            )
-            key = PublicKey.from_modulus(int(request.order.modulus, 16), request.order.hyper_parameters.key_bits)
-            proven = arbitration.examine_copies(
-                evidence.copies, on_chain.disputer, header, request, on_chain.result.iterations, key
-            )
-        except (PeerRefused, PeerUnavailable, InvalidInput, VerificationFailed) as error:
-            remarks.append(f"{on_chain.disputer} disputed, and its evidence does not count: {error}")
-        decision = arbitration.decide(report, on_chain.result, claim, proven, header)
+            report = audit(shown)
+        except Exception as error:  # the aggregator put its hash on chain: it must not be worth anything to it
+            log.exception("the transcript cannot be replayed", training=str(training_id), error=str(error))
+            return Case(None, request, None, (), arbitration.no_result(type(error).__name__))
+        report = onchain.compare(shown, report, onchain.facts(self._market, training_id))
+        if report.result is None:  # no evidence changes what follows
+            return Case(report, request, None, (), arbitration.no_result(str(report.first)))
+        assert on_chain.disputer is not None
+        asked = dict.fromkeys((on_chain.disputer, *arbitration.left_out(on_chain, report)))
+        proven, remarks, claims = Proven(), [], {}
+        for address in asked:
+            try:
+                found = self._evidence(address, on_chain, request, report.result.iterations, aggregator_url)
+            except NoEvidence as error:
+                if not without_evidence:
+                    raise
+                found = _Shown(remark=str(error))
+            proven |= found.proven
+            claims[address] = found.claim
+            if found.remark is not None:
+                remarks.append(found.remark)
+        claim = claims[on_chain.disputer]
+        decision = arbitration.decide(report, on_chain, claim, proven)
         return Case(report, request, claim, tuple(remarks), decision)
 
     def settle(self, training_id: UUID, case: Case) -> str | None:
@@ -135,53 +194,148 @@ class Arbiter:
             raise Conflict(f"the arbiter of training {training_id} is {on_chain.arbiter}, not {self._account.address}")
         return on_chain
 
+    def _transcript(self, on_chain: Training, url: str) -> tuple[Transcript, TrainingRequest]:
+        """Ask for the transcript, and once more if it is refused, or none, or another: a node may lag behind."""
+        try:
+            return self._shown(on_chain, url)
+        except (PeerRefused, InvalidInput, VerificationFailed) as error:
+            log.warning("no transcript was shown; asking once more", url=url, error=str(error))
+        time.sleep(self._pause_s)
+        return self._shown(on_chain, url)
+
+    def _shown(self, on_chain: Training, url: str) -> tuple[Transcript, TrainingRequest]:
+        try:
+            file = self._download(f"{url}/model/{on_chain.id}/transcript")
+        except PeerUnavailable as error:
+            raise NoAnswer(f"the aggregator neither shows its transcript nor says no: {error}") from None
+        with file, _reading():
+            shown = transcript.read(file)
+            return shown, arbitration.require_same(shown, on_chain, self._domain)
+
+    def _evidence(
+        self, address: str, on_chain: Training, request: TrainingRequest, iterations: int, aggregator_url: str
+    ) -> _Shown:
+        """Return what somebody shows.
+
+        What comes from a URL that is the aggregator's word counts only if it is signed by who is asked: the aggregator
+        may have sent the arbiter elsewhere.
+
+        Raises
+        ------
+        NoEvidence
+            It cannot be had.
+        """
+        is_buyer, known = address == on_chain.buyer, address.lower() in self._urls
+        hash_ = self._evidence_hash(on_chain.id) if address == on_chain.disputer else None
+        whose = f"the evidence of {address}, {_why(address, on_chain)},"
+        try:
+            if is_buyer:
+                url = f"{self._urls.get(address.lower(), request.buyer_url)}/models/{on_chain.id}/evidence"
+            else:
+                url = f"{self._owner_url(address, aggregator_url)}/trainings/{on_chain.id}/evidence"
+            with self._download(url) as file, _reading():
+                evidence = disputes.read(file)
+            evidence.signed.verified(Claim, self._domain, address)
+        except (PeerRefused, InvalidInput, VerificationFailed) as error:
+            if is_buyer or known:
+                return _Shown(remark=f"{whose} does not count: {error}")
+            raise NoEvidence(f"{whose} cannot be had where the aggregator says: {error}. {_ADVICE}") from None
+        except PeerUnavailable as error:
+            raise NoEvidence(f"{whose} cannot be had: {error}. {_ADVICE}") from None
+        try:
+            claim = disputes.verify(evidence, on_chain.id, address, hash_, self._domain)
+        except VerificationFailed as error:
+            return _Shown(remark=f"{whose} does not count: {error}")
+        return _Shown(claim, arbitration.examine_copies(evidence.copies, address, on_chain, request, iterations))
+
     def _evidence_hash(self, training_id: UUID) -> bytes:
         dispute = self._market.dispute(training_id)
         if dispute is None:
-            raise VerificationFailed("the node has lost the dispute")
+            raise Conflict(f"the node has lost the dispute of training {training_id}: try again")
         return dispute.evidence_hash
 
-    def _transcript(self, training_id: UUID, url: str) -> Transcript:
-        with self._download(f"{url}/model/{training_id}/transcript") as file:
-            return transcript.read(file)
-
-    def _evidence(self, on_chain: Training, request: TrainingRequest, aggregator_url: str) -> Evidence:
-        if on_chain.disputer == on_chain.buyer:
-            url = f"{request.buyer_url}/models/{on_chain.id}/evidence"
-        else:
-            url = f"{self._owner_url(on_chain.disputer or '', aggregator_url)}/trainings/{on_chain.id}/evidence"
-        with self._download(url) as file:
-            return disputes.read(file)
-
     def _owner_url(self, address: str, aggregator_url: str) -> str:
-        with self._download(f"{aggregator_url}/dataowner") as file:
-            listed = json.loads(file.read())
-        urls = [owner["url"] for owner in listed["data_owners"] if owner["address"] == address]
-        if not urls:
-            raise PeerUnavailable(f"the aggregator does not say where {address} is")
-        return str(urls[0])
+        if address.lower() in self._urls:
+            return self._urls[address.lower()]
+        with self._download(f"{aggregator_url}/dataowner", LARGEST_LIST_BYTES) as file:
+            data = file.read()
+        try:
+            owners = json.loads(data)["data_owners"]
+            (url,) = {owner["url"] for owner in owners if owner["address"].lower() == address.lower()}
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise PeerUnavailable("the aggregator does not say where it is") from None
+        return str(url)
 
     def _deliver(self, delivery: Delivery, request: TrainingRequest) -> None:
         peers = Peers(self)
-        url = f"{request.buyer_url}/models/{request.training}"
+        url = f"{self._urls.get(request.buyer.lower(), request.buyer_url)}/models/{request.training}"
         signed = peers.sign(delivery)
         peers.ask("PUT", url, signed, Acknowledgement, request.buyer, Patience(answer_s=TIMEOUT_S, total_s=TIMEOUT_S))
 
-    @contextmanager
-    def _download(self, url: str) -> Iterator[BinaryIO]:
+    def _download(self, url: str, largest: int = LARGEST_BYTES) -> BinaryIO:
+        """Return a temporary file with what is at a URL.
+
+        Raises
+        ------
+        PeerRefused
+            The answer says no.
+        PeerUnavailable
+            There is none, or none that says yes or no, or not a whole one, in time.
+        """
+        done: Future[BinaryIO] = Future()
+        # In a thread that is left alone when time is up: whoever sends byte after byte is never out of a socket's time.
+        threading.Thread(target=self._fetch, args=(url, largest, done), daemon=True).start()
         try:
-            with requests.Session() as session, tempfile.TemporaryFile() as file:
-                session.trust_env = False
-                session.auth = RequestSigner(self._account)
-                with session.get(url, timeout=TIMEOUT_S, stream=True, allow_redirects=False) as response:
-                    if response.status_code != requests.codes.ok:
-                        raise PeerRefused(url, response.status_code, response.text[:500])
-                    size = 0
-                    for piece in response.iter_content(PIECE_BYTES):
-                        size += file.write(piece)
-                        if size > LARGEST_BYTES:
-                            raise PeerRefused(url, response.status_code, f"more than {LARGEST_BYTES} bytes")
-                file.seek(0)
-                yield cast(BinaryIO, file)
-        except requests.RequestException as error:
+            return done.result(DEADLINE_S)
+        except TimeoutError:
+            raise PeerUnavailable(f"{url} has not answered in {DEADLINE_S:g} s") from None
+        except (requests.RequestException, HTTPError, ValueError) as error:  # a URL that is none, too
             raise PeerUnavailable(f"{url} does not answer: {type(error).__name__}") from None
+
+    def _fetch(self, url: str, largest: int, done: Future[BinaryIO]) -> None:
+        try:
+            done.set_result(self._fetched(url, largest, time.monotonic() + DEADLINE_S))
+        except BaseException as error:
+            done.set_exception(error)
+
+    def _fetched(self, url: str, largest: int, deadline: float) -> BinaryIO:
+        with requests.Session() as session:
+            session.trust_env = False
+            session.auth = RequestSigner(self._account)
+            with session.get(url, timeout=TIMEOUT_S, stream=True, allow_redirects=False) as response:
+                if response.status_code != HTTPStatus.OK:
+                    raise _refusal(url, response)
+                if not any(name in response.headers for name in ("Content-Length", "Transfer-Encoding")):
+                    raise PeerUnavailable(f"{url} does not say how much it sends, so that half of it looks like all")
+                file = tempfile.TemporaryFile()  # noqa: SIM115
+                for piece in response.iter_content(PIECE_BYTES):
+                    if file.write(piece) and (file.tell() > largest or time.monotonic() > deadline):
+                        file.close()
+                        raise PeerUnavailable(f"{url} sends more than {largest} bytes, or for {DEADLINE_S:g} s")
+        file.seek(0)
+        return cast(BinaryIO, file)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn whatever goes wrong with what somebody made up into its being invalid."""
+    try:
+        yield
+    except DeltaMLError:
+        raise
+    except Exception as error:
+        raise InvalidInput(f"it cannot be read: {type(error).__name__}") from error
+
+
+_ADVICE = "Say where it is with --owner ADDRESS=URL, or decide with --without-evidence"
+
+
+def _why(address: str, on_chain: Training) -> str:
+    return "who disputes" if address == on_chain.disputer else "who is said not to have answered"
+
+
+def _refusal(url: str, response: requests.Response) -> DeltaMLError:
+    detail = response.raw.read(500, decode_content=True).decode(errors="replace")
+    if response.status_code in REFUSALS:
+        return PeerRefused(url, response.status_code, detail)
+    return PeerUnavailable(f"{url} answered {response.status_code}, which is neither yes nor no: {detail}")

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
-from commons.audit.findings import Report
-from commons.chain.training import Outcome, Result
+from commons.audit.findings import Deviation, Report
+from commons.chain.training import Outcome, Result, Training
 from commons.crypto.paillier import PublicKey
-from commons.errors import DeltaMLError
+from commons.errors import VerificationFailed
 from commons.learning.local_steps import relative_weights
 from commons.protocol.disputes import NOT_DELIVERED, Claim, Copy
-from commons.protocol.messages import Delivery, Metric, RoundQuestion, ScoreQuestion, TrainingRequest, Vector
+from commons.protocol.messages import (
+    Delivery,
+    HyperParameters,
+    LocalModelQuestion,
+    Metric,
+    RoundQuestion,
+    ScoreQuestion,
+    TrainingRequest,
+    Vector,
+)
 from commons.protocol.outcome import ANSWERED_SHARE
+from commons.protocol.schedule import scales
 from commons.protocol.signed import Domain, Signed
 from commons.protocol.totals import verify_metric
-from commons.protocol.transcript import Header
+from commons.protocol.transcript import Transcript, TranscriptRoot
 
 
 @dataclass(frozen=True)
@@ -47,14 +55,67 @@ def withheld(why: str) -> Decision:
     return Decision(Outcome.REFUND, None, None, f"the aggregator did not show its transcript: {why}")
 
 
+def no_result(why: str) -> Decision:
+    """Return the decision when the transcript is the one whose hash is on chain, and is worth nothing."""
+    return Decision(Outcome.REFUND, None, None, f"no result follows from the transcript: {why}")
+
+
+def require_same(shown: Transcript, on_chain: Training, domain: Domain) -> TrainingRequest:
+    """Check that a transcript is of the training on chain, and the one whose root was reported.
+
+    An audit says that what is in a transcript fits together. Anybody can make one up that does, with other parties.
+
+    Parameters
+    ----------
+    shown : Transcript
+    on_chain : Training
+        With a result.
+    domain : Domain
+        The arbiter's chain and contract.
+
+    Returns
+    -------
+    TrainingRequest
+        The buyer's, with its signature verified.
+
+    Raises
+    ------
+    VerificationFailed
+        It is not; the text says in what.
+    """
+    header = shown.header
+    assert on_chain.result is not None
+    request = header.request.read(TrainingRequest)
+    compared = (
+        ("the root", TranscriptRoot.unpack(shown.root.content).root.hex(), on_chain.result.transcript_root.hex()),
+        ("the chain", request.chain_id, domain.chain_id),
+        ("the contract", request.contract.lower(), domain.contract.lower()),
+        ("the training", request.training, on_chain.id),
+        ("the buyer", request.buyer.lower(), on_chain.buyer.lower()),
+        ("the hash of the order", request.order.digest().hex(), on_chain.terms.order_hash.hex()),
+        ("the aggregator", header.aggregator.lower(), on_chain.aggregator.lower()),
+        ("the trainers", _lower(header.trainers), _lower(on_chain.trainers)),
+        ("the validators", _lower(header.validators), _lower(on_chain.validators)),
+        ("the rows", list(header.rows), [owner.rows for owner in on_chain.owners]),
+    )
+    differing = [f"{what}: {said} is not {expected}" for what, said, expected in compared if said != expected]
+    if differing:
+        raise VerificationFailed(f"it is not that of the training on chain: {'; '.join(differing)}")
+    return header.request.verified(TrainingRequest, domain, on_chain.buyer)
+
+
+def _lower(addresses: Iterable[str]) -> list[str]:
+    return [address.lower() for address in addresses]
+
+
 @dataclass(frozen=True)
 class Proven:
-    """What a disputer's copies prove.
+    """What somebody's copies prove.
 
     Parameters
     ----------
     answered : frozenset of str
-        Address of the owner, if it answered enough to be paid.
+        Addresses of the owners that answered enough to be paid.
     lie : str or None
         An MSE that the aggregator signed, and that does not follow from the evidence which it gave with it.
     """
@@ -62,128 +123,179 @@ class Proven:
     answered: frozenset[str] = frozenset()
     lie: str | None = None
 
+    def __or__(self, other: Proven) -> Proven:
+        """Put together what several prove."""
+        return Proven(self.answered | other.answered, self.lie or other.lie)
 
-def decide(report: Report, reported: Result, claim: Claim | None, proven: Proven, header: Header) -> Decision:
+
+def left_out(on_chain: Training, report: Report) -> tuple[str, ...]:
+    """Return the owners that have not answered, by what was reported or by the transcript."""
+    results = [result for result in (on_chain.result, report.result) if result is not None]
+    flags = [(*result.trainers_answered, *result.validators_answered) for result in results]
+    owners = (*on_chain.trainers, *on_chain.validators)
+    return tuple(owner for owner, *answered in zip(owners, *flags, strict=True) if not all(answered))
+
+
+def decide(report: Report, on_chain: Training, claim: Claim | None, proven: Proven) -> Decision:
     """Decide a dispute.
 
     Parameters
     ----------
     report : Report
-        The audit of the aggregator's transcript.
-    reported : Result
-        What it reported.
+        The audit of the aggregator's transcript, which is the one whose root was reported (:func:`require_same`).
+    on_chain : Training
+        With the result that was reported.
     claim : Claim or None
         What the disputer claims; None if it showed nothing.
     proven : Proven
-        What its copies prove (:func:`examine_copies`).
-    header : Header
-        Of the transcript: who is who.
+        What the copies prove (:func:`examine_copies`), the disputer's and those of the owners that are left out.
 
     Returns
     -------
     Decision
-        REFUND if no result follows from the transcript, or it is not the one whose hash was reported. CORRECTED if
-        another result follows, or the model was not delivered, which the arbiter then does itself: whether it was, and
-        whether an answer was lost or dropped, cannot be known, and this way neither lie pays. CORRECTED with the same
-        result, too, if the aggregator deviated in what moves no money: who found it has its bond back. Else
-        AS_REPORTED.
+        REFUND if no result follows from the transcript. CORRECTED if another result follows, or if the buyer claims
+        that the model was not delivered, which the arbiter then does itself: whether it was, and whether an answer was
+        lost or dropped, cannot be known, and this way neither lie pays. CORRECTED with the same result, too, if the
+        aggregator deviated in what moves no money: who found it has its bond back. Else AS_REPORTED: what somebody else
+        did that moves no money makes nobody's dispute right.
+
+    Notes
+    -----
+    An owner that is left out and proves its answers counts as having answered. What a trainer's local model is worth
+    that is not in the transcript nobody can say any more: it gets the least contribution of those that are in it, so
+    that a trainer gains nothing by keeping its local model back until it can show it.
     """
-    result = report.result
+    result, reported = report.result, on_chain.result
+    assert reported is not None
     if result is None:
-        return Decision(Outcome.REFUND, None, None, f"no result follows from the transcript: {report.first}")
-    if result.transcript_root != reported.transcript_root:
-        return withheld(
-            f"it showed one with the root {result.transcript_root.hex()}, and reported {reported.transcript_root.hex()}"
-        )
-    result = _with_answers(result, proven.answered, header)
+        return no_result(str(report.first))
+    result = _with_answers(result, report.contributors, proven.answered, on_chain)
     if result != reported:
         names = [name for name, value in vars(result).items() if value != getattr(reported, name)]
         reason = f"the reported {', '.join(names)} {'is' if len(names) == 1 else 'are'} not what follows"
         return Decision(Outcome.CORRECTED, result, report.delivery, reason)
-    if claim is not None and NOT_DELIVERED in claim.claim:
+    if claim is not None and claim.disputer.lower() == on_chain.buyer.lower() and NOT_DELIVERED in claim.claim:
         reason = "the result stands; the model is delivered by the arbiter, from the masks in the transcript"
         return Decision(Outcome.CORRECTED, result, report.delivery, reason)
-    deviation = proven.lie or (None if report.first is None else str(report.first))
+    deviation = proven.lie or _of_aggregator(report)
     if deviation is not None:
         return Decision(Outcome.CORRECTED, result, report.delivery, f"the result stands, but {deviation}")
-    return Decision(Outcome.AS_REPORTED, None, report.delivery, "the reported result is the one that follows")
+    others = "" if report.first is None else f"; what moves no money is another's: {report.first}"
+    reason = f"the reported result is the one that follows{others}"
+    return Decision(Outcome.AS_REPORTED, None, report.delivery, reason)
+
+
+def _of_aggregator(report: Report) -> Deviation | None:
+    found = (check.deviation for check in report.checks if check.deviation is not None)
+    return next((deviation for deviation in found if deviation.party.role == "aggregator"), None)
+
+
+def _with_answers(result: Result, contributors: Sequence[int], answered: frozenset[str], on_chain: Training) -> Result:
+    shown = [place for place, address in enumerate(on_chain.trainers) if address in answered]
+    least = min((result.contributions[place] for place in contributors), default=0)
+    return replace(
+        result,
+        contributions=tuple(
+            least if place in shown and place not in contributors else value
+            for place, value in enumerate(result.contributions)
+        ),
+        trainers_answered=tuple(flag or place in shown for place, flag in enumerate(result.trainers_answered)),
+        validators_answered=tuple(
+            flag or address in answered
+            for flag, address in zip(result.validators_answered, on_chain.validators, strict=True)
+        ),
+    )
 
 
 def examine_copies(
-    copies: Sequence[Copy], owner: str, header: Header, request: TrainingRequest, iterations: int, key: PublicKey
+    copies: Iterable[Copy], owner: str, on_chain: Training, request: TrainingRequest, iterations: int
 ) -> Proven:
-    """Return what an owner's copies prove.
+    """Return what somebody's copies prove.
 
-    An answer counts if the aggregator signed the question and the owner its answer. That it arrived, it does not prove:
-    see :func:`decide`.
+    An answer counts if the aggregator signed the question, and the owner its answer, and it is one: as many ciphertexts
+    as were asked for. That it arrived, it does not prove: see :func:`decide`. A trainer answered if it shows its local
+    model and its updates in enough rounds, a validator if it shows what it answered at the settlement.
 
     Parameters
     ----------
-    copies : sequence of Copy
-        What the owner shows.
+    copies : iterable of Copy
+        What the owner, or the buyer, shows.
     owner : str
-        Its address.
-    header, request
-        Of the transcript, and the buyer's request in it.
+        Its address, as the chain has it.
+    on_chain : Training
+    request : TrainingRequest
+        From :func:`require_same`.
     iterations : int
         Rounds that were run.
-    key : PublicKey
-        The training's.
     """
-    domain = Domain(request.chain_id, request.contract)
-    rounds: set[int] = set()
-    scored = False
-    lie = None
+    copied = _Copied(owner, on_chain, request)
     for copy in copies:
         try:
-            asked = Signed.unpack(copy.question)
-            answer = Signed.unpack(copy.answer)
-            if owner in header.trainers and copy.kind == "update":
-                update = asked.verified(RoundQuestion, domain, header.aggregator)
-                key.decode(answer.verified(Vector, domain, owner, asked).ciphertexts, request.order.length)
-                if update.training == request.training:
-                    rounds.add(update.round)
-            elif owner in header.validators and copy.kind == "score-settlement":
-                question = asked.verified(ScoreQuestion, domain, header.aggregator)
-                answer.verified(Vector, domain, owner, asked)
-                scored |= (question.training, question.kind, question.round) == (
-                    request.training,
-                    "settlement",
-                    iterations,
-                )
-            elif copy.kind.startswith("metric-"):
-                metric = asked.verified(Metric, domain, header.aggregator)
-                if metric.training == request.training:
-                    lie = lie or _lie(metric, header, request, key, domain)
-        except (DeltaMLError, ValidationError):  # it proves nothing
+            copied.look_at(copy)
+        except Exception:  # whatever is in a copy, perhaps put there by the aggregator, it must not spoil the others
             continue
-    part, whole = ANSWERED_SHARE
-    enough = len([round_ for round_ in rounds if round_ < iterations]) * whole >= iterations * part
-    answered = scored or (owner in header.trainers and enough)
-    return Proven(frozenset({owner} if answered else ()), lie)
+    return copied.proven(iterations)
 
 
-def _lie(metric: Metric, header: Header, request: TrainingRequest, key: PublicKey, domain: Domain) -> str | None:
-    trainers = len(header.trainers)
-    hyper = request.order.hyper_parameters
-    weights = relative_weights(header.rows[:trainers], hyper.weighting)
-    try:
-        _, (mse, *_) = verify_metric(metric, hyper, weights, header.validators, header.rows[trainers:], key, domain)
-    except (DeltaMLError, ValidationError) as error:
-        return f"the aggregator told an MSE of iteration {metric.iteration} with evidence that does not hold: {error}"
-    if mse != int(metric.mse):
-        return f"the aggregator told an MSE of iteration {metric.iteration} that its evidence does not give"
-    return None
+class _Copied:
+    def __init__(self, owner: str, on_chain: Training, request: TrainingRequest) -> None:
+        order = request.order
+        trainers = on_chain.trainer_count
+        rows = [owner.rows for owner in on_chain.owners]
+        self._owner = owner
+        self._on_chain = on_chain
+        self._training = request.training
+        self._length = order.length
+        self._hyper: HyperParameters = order.hyper_parameters
+        self._domain = Domain(request.chain_id, request.contract)
+        self._key = PublicKey.from_modulus(int(order.modulus, 16), self._hyper.key_bits)
+        self._weights = relative_weights(rows[:trainers], self._hyper.weighting)
+        self._validator_rows = rows[trainers:]
+        self._updates: set[int] = set()
+        self._local = False
+        self._settlements: set[int] = set()
+        self._lie: str | None = None
 
+    def look_at(self, copy: Copy) -> None:
+        """Take note of what a copy proves; raises if it is nothing."""
+        asked, answer = Signed.unpack(copy.question), Signed.unpack(copy.answer)
+        aggregator = self._on_chain.aggregator
+        if copy.kind.startswith("metric-"):
+            metric = asked.verified(Metric, self._domain, aggregator)
+            if metric.training == self._training:
+                self._lie = self._lie or self._lie_in(metric)
+        elif self._owner in self._on_chain.trainers and copy.kind == "update":
+            update = asked.verified(RoundQuestion, self._domain, aggregator)
+            if update.training == self._training and self._vector(asked, answer, self._length):
+                self._updates.add(update.round)
+        elif self._owner in self._on_chain.trainers and copy.kind == "local":
+            local = asked.verified(LocalModelQuestion, self._domain, aggregator)
+            self._local |= local.training == self._training and self._vector(asked, answer, self._length)
+        elif self._owner in self._on_chain.validators and copy.kind == "score-settlement":
+            score = asked.verified(ScoreQuestion, self._domain, aggregator)
+            models = len(scales(score, self._hyper, self._weights))
+            if (score.training, score.kind) == (self._training, "settlement") and self._vector(asked, answer, models):
+                self._settlements.add(score.round)
 
-def _with_answers(result: Result, answered: frozenset[str], header: Header) -> Result:
-    return replace(
-        result,
-        trainers_answered=tuple(
-            flag or address in answered for flag, address in zip(result.trainers_answered, header.trainers, strict=True)
-        ),
-        validators_answered=tuple(
-            flag or address in answered
-            for flag, address in zip(result.validators_answered, header.validators, strict=True)
-        ),
-    )
+    def proven(self, iterations: int) -> Proven:
+        """Return what all copies prove about a training of that many rounds."""
+        part, whole = ANSWERED_SHARE
+        rounds = sum(round_ < iterations for round_ in self._updates)
+        trained = self._local and rounds * whole >= iterations * part
+        answered = trained or iterations in self._settlements
+        return Proven(frozenset({self._owner} if answered else ()), self._lie)
+
+    def _vector(self, asked: Signed, answer: Signed, count: int) -> bool:
+        vector = answer.verified(Vector, self._domain, self._owner, asked)
+        return len(self._key.decode(vector.ciphertexts, count)) == count
+
+    def _lie_in(self, metric: Metric) -> str | None:
+        told = f"the aggregator told an MSE of iteration {metric.iteration}"
+        validators = self._on_chain.validators
+        try:
+            _, (mse, *_) = verify_metric(
+                metric, self._hyper, self._weights, validators, self._validator_rows, self._key, self._domain
+            )
+        except Exception as error:
+            return f"{told} with evidence that does not hold: {error}"
+        return None if mse == int(metric.mse) else f"{told} that its evidence does not give"

@@ -103,6 +103,8 @@ class Report:
         What follows from the transcript, and should be on chain; None if none follows.
     delivery : Delivery or None
         What unmasks the better model, with ``result``.
+    contributors : tuple of int
+        Places of the trainers whose local models are in ``result``.
     """
 
     training: UUID
@@ -111,6 +113,7 @@ class Report:
     curve: tuple[tuple[int, int], ...]
     result: Result | None
     delivery: Delivery | None
+    contributors: tuple[int, ...] = ()
 
     @property
     def passed(self) -> bool:

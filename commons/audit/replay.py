@@ -194,9 +194,10 @@ class _Replay:
         self._sums: list[_Sum] = []
         self._contributors: tuple[int, ...] = ()
         self._local_models: list[list[mpz]] = []
+        self._local_answers: LocalModels | None = None
         self._deliverable: list[list[mpz]] = []
         self._evaluations: dict[tuple[EvaluationKind, int], _Evaluation] = {}
-        self._scored: set[mpz] = set()
+        self._scored: dict[mpz, tuple[Party, str]] = {}
         self._remaining: tuple[int, ...] = ()
         self._curve: dict[int, int] = {}
 
@@ -239,7 +240,8 @@ class _Replay:
         )
         if outcome is None:
             return Report(training, tuple(checks), first, curve, None, None)
-        return Report(training, tuple(checks), first, curve, self._result(outcome), self._delivery(outcome))
+        result, delivery = self._result(outcome), self._delivery(outcome)
+        return Report(training, tuple(checks), first, curve, result, delivery, self._contributors)
 
     # What is said about what is found
 
@@ -481,7 +483,7 @@ class _Replay:
         models = self._vectors(
             record.answers, parties.trainers, record.question, Subject.UPDATES, parties.length, MINIMUM_SUMMED
         )
-        self._contributors, self._local_models = tuple(models), list(models.values())
+        self._contributors, self._local_models, self._local_answers = tuple(models), list(models.values()), record
 
     def _require_evaluated(self, rounds: int) -> None:
         hyper = self._parties.request.order.hyper_parameters
@@ -502,7 +504,15 @@ class _Replay:
         return abs(before - last) < tolerance * before
 
     def _mask(self, kind: EvaluationKind, round_: int, record: Masking) -> None:
-        parties, total = self._parties, self._sums[-1]
+        parties = self._parties
+        self._require(
+            Subject.SCHEDULE,
+            self._aggregator,
+            f"an evaluation after {round_} rounds",
+            round_ == len(self._sums) > 0,
+            f"{len(self._sums)} rounds were run",
+        )
+        total = self._sums[-1]
         question = self._said(MaskedModels, record.question, self._aggregator)
         self._expect(
             self._aggregator,
@@ -556,6 +566,13 @@ class _Replay:
                 masks=own.masking.masks,
                 salts=own.masking.salts,
             )
+            if kind == SETTLEMENT and self._local_answers is not None:
+                local, roots = self._local_answers, own.masking.randomisers
+                made_of = {"local_question": local.question.content, "local_models": local.answers}
+                # The trained model comes first, and validators are not shown what it is made of.
+                expected = expected.model_copy(
+                    update={**made_of, "randomisers": roots[len(roots) // len(own.scales) :]}
+                )
         self._expect(self._aggregator, question, **dict(expected))
         answers = self._vectors(record.answers, parties.validators, record.question, Subject.SCORES, len(own.scales), 1)
         self._require(
@@ -596,12 +613,18 @@ class _Replay:
         return said
 
     def _require_fresh(self, validator: Party, vector: Sequence[mpz]) -> None:
-        """Note an answer that was given before. What follows does not rest on it: it is only not what was asked."""
+        """Note an answer that was given before. What follows does not rest on it: it is only not what was asked.
+
+        Both answers are named: of two validators, either may have copied the other's.
+        """
         for ciphertext in vector:
             if ciphertext in self._scored:
-                deviation = Deviation(validator, self._at, "a fresh answer", "it holds a ciphertext of an earlier one")
-                self._found.setdefault(Subject.SCORES, (self._step, deviation))
-            self._scored.add(ciphertext)
+                other, where = self._scored[ciphertext]
+                found = f"it holds a ciphertext of the answer of {other} in {where}"
+                self._found.setdefault(
+                    Subject.SCORES, (self._step, Deviation(validator, self._at, "a fresh answer", found))
+                )
+            self._scored.setdefault(ciphertext, (validator, self._at))
 
     def _total(self, own: _Evaluation, record: Cosigned) -> None:
         parties = self._parties

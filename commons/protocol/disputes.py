@@ -146,17 +146,17 @@ def read(file: BinaryIO) -> Evidence:
         raise InvalidInput(f"the file is no evidence of a dispute: {error}") from None
 
 
-def verify(evidence: Evidence, training: uuid.UUID, disputer: str, on_chain: bytes, domain: Domain) -> Claim:
-    """Check that evidence is what its hash on chain is of.
+def verify(evidence: Evidence, training: uuid.UUID, claimant: str, on_chain: bytes | None, domain: Domain) -> Claim:
+    """Check that evidence is somebody's own, and what its hash on chain is of.
 
     Parameters
     ----------
     evidence : Evidence
     training : UUID
-    disputer : str
-        Who disputed, by the chain.
-    on_chain : bytes
-        The hash that it gave.
+    claimant : str
+        Address of whose evidence it has to be.
+    on_chain : bytes or None
+        The hash that the claimant gave when it disputed; None if somebody else was faster.
     domain : Domain
 
     Returns
@@ -170,12 +170,12 @@ def verify(evidence: Evidence, training: uuid.UUID, disputer: str, on_chain: byt
         The claim is another one, of another training or of somebody else, or the copies are not those that it names.
     """
     found = evidence_hash(evidence.signed)
-    if found != on_chain:
+    if on_chain is not None and found != on_chain:
         raise VerificationFailed(f"a claim with the hash {on_chain.hex()} is on chain, and this one's is {found.hex()}")
-    claimed = evidence.signed.verified(Claim, domain, disputer)
-    if (claimed.training, claimed.disputer.lower()) != (training, disputer.lower()):
+    claimed = evidence.signed.verified(Claim, domain, claimant)
+    if (claimed.training, claimed.disputer.lower()) != (training, claimant.lower()):
         raise VerificationFailed(
-            f"a claim of {disputer} about training {training} was expected,"
+            f"a claim of {claimant} about training {training} was expected,"
             f" and this one is of {claimed.disputer} about {claimed.training}"
         )
     names = tuple((copy.kind, copy.round) for copy in evidence.copies)

@@ -397,7 +397,7 @@ class Telling:
             return self.vector(f"local {place}", draw)
 
         answers = self.replies("local", self.story.owners, range(self.story.trainers), question, answer)
-        self.keep("local", 0, LocalModels(question=question, answers=answers))
+        self.local = self.keep("local", 0, LocalModels(question=question, answers=answers))
         places = tuple(reply.place for reply in answers)
         return places, [self.key.decode(answer(place).ciphertexts, self.length) for place in places]
 
@@ -441,6 +441,7 @@ class Telling:
                 proof=multiplied.proof,
                 masks=masks,
                 salts=salts,
+                **(self._provenance(roots) if kind == "settlement" else {}),
             )
         asked = self.say(f"score-{name} question", AGGREGATOR, question)
         validators = self.story.owners[self.story.trainers :]
@@ -462,6 +463,14 @@ class Telling:
         answers = self.replies(f"score-{name}", validators, self.remaining, asked, score)
         self.keep(f"score-{kind}", round_, Scores(products=products, question=asked, answers=answers))
         return self._total(kind, round_, asked, answers, scales)
+
+    def _provenance(self, roots: bytes) -> dict[str, Any]:
+        each = len(wire.encode_roots([mpz(1)], self.key))
+        return {
+            "local_question": self.local.question.content,
+            "local_models": self.local.answers,
+            "randomisers": roots[each * self.length :],
+        }
 
     def _products(self, kind: str, round_: int, masked: list[list[mpz]]) -> Products:
         opened = evaluation.open_masked(masked, self.private_key)

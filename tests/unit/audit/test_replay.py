@@ -15,9 +15,9 @@ import pytest
 from gmpy2 import mpz, powmod
 
 from commons.audit import Report, audit
-from commons.audit.powers import Rerandomised, first_false
 from commons.audit.replay import Subject
 from commons.crypto.packing import from_fixed, pack_masked
+from commons.crypto.powers import Rerandomised, first_false
 from commons.learning.contributions import UNIT
 from commons.learning.local_steps import federated_descent
 from commons.protocol import evaluation, totals, wire
