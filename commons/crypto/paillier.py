@@ -273,6 +273,14 @@ class PrivateKey:
         m_q = (powmod(ciphertext, q - 1, self._q_squared) - 1) // q * self._h_q % q
         return int(m_p + p * ((m_q - m_p) * self._p_inverse % q))
 
+    def decrypt_short(self, ciphertext: mpz) -> int:
+        """Return the plaintext of `ciphertext` modulo one of the primes: the plaintext itself, if it is shorter.
+
+        That it is, has to be checked elsewhere; this takes half the time of :meth:`decrypt`.
+        """
+        p = self._p
+        return int((powmod(ciphertext, p - 1, self._p_squared) - 1) // p * self._h_p % p)
+
     def decrypt_signed(self, ciphertext: mpz) -> int:
         """Return the plaintext of `ciphertext`, in (−n/2, n/2)."""
         n = int(self.public_key.n)

@@ -85,8 +85,12 @@ def mask_vectors(vectors: Sequence[Sequence[mpz]], key: PublicKey, randomisers: 
 
 
 def open_masked(masked: Sequence[Sequence[mpz]], private_key: PrivateKey) -> list[list[int]]:
-    """Decrypt the û of every vector. What the buyer does first."""
-    return [[private_key.decrypt(ciphertext) for ciphertext in vector] for vector in masked]
+    """Decrypt the û of every vector, which are shorter than a prime. What the buyer does first.
+
+    Of a longer number it returns another: :func:`commons.crypto.proofs.prove_products` finds that out before anything
+    of it leaves.
+    """
+    return [[private_key.decrypt_short(ciphertext) for ciphertext in vector] for vector in masked]
 
 
 def require_slots(opened: Sequence[Sequence[int]]) -> None:

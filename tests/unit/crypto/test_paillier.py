@@ -277,3 +277,15 @@ def test_fourth_roots_are_squares_and_exist_of_squares_only(r: int) -> None:
 def test_primes_that_leave_one_have_no_fourth_roots_to_give() -> None:
     with pytest.raises(InvalidKey, match="1 instead of 3"):
         PrivateKey(13, 19).fourth_root(mpz(1))
+
+
+@pytest.mark.parametrize("value", [0, 1, (1 << 168) - 1])
+def test_short_decryption_gives_short_plaintexts(private_key: PrivateKey, value: int) -> None:
+    (ciphertext,) = private_key.encrypt([value])
+    assert private_key.decrypt_short(ciphertext) == value
+
+
+def test_short_decryption_gives_another_number_for_a_long_plaintext(private_key: PrivateKey) -> None:
+    half = int(private_key.public_key.n) // 2
+    (ciphertext,) = private_key.encrypt([half])
+    assert private_key.decrypt_short(ciphertext) == half % private_key.factors[0] != half
