@@ -8,6 +8,7 @@ from commons.chain.marketplace import Status as ChainStatus
 from commons.crypto.proofs import ProductProof, verify_products
 from commons.errors import Conflict, InvalidInput, VerificationFailed
 from commons.protocol import totals, wire
+from commons.protocol.evaluation import Diverged
 from commons.protocol.messages import EvaluationKind, MaskedModels, Products, Totals, Vector
 from commons.protocol.signed import Signed, proof_context
 from tests.unit.model_buyer.scene import AGGREGATOR, BUYER, DOMAIN, OWNERS, STRANGER, Scene, signer
@@ -179,3 +180,42 @@ def test_nothing_is_answered_before_the_training_runs(scene: Scene) -> None:
     scene.market.status = ChainStatus.CLOSED
     with pytest.raises(Conflict, match="is CLOSED on chain"):
         scene.multiply(scene.masked_models("iteration"))
+
+
+@pytest.mark.parametrize("shift", ["half", "long"])
+def test_number_that_no_model_and_mask_make_is_not_multiplied(scene: Scene, shift: str) -> None:
+    # 1/2 mod n on the intercept would leave every error as it is, and nothing that could be delivered.
+    models = scene.masked_models("settlement")
+    count = len(scene.scales("settlement")) * 3
+    ciphertexts = scene.key.decode(models.masked, count)
+    ciphertexts[0] = scene.key.add(ciphertexts[0], (int(scene.key.n) + 1) // 2 if shift == "half" else 1 << 200)
+    changed = models.model_copy(update={"masked": scene.key.encode(ciphertexts)})
+    with pytest.raises(VerificationFailed):
+        scene.multiply(changed)
+    assert scene.journal.find(scene.id, "products-settlement", 0) is None
+
+
+def test_sum_that_is_no_error_of_a_model_stays_closed(scene: Scene) -> None:
+    # Vectors of the aggregator's own, with entries far apart, would write the validators' sums side by side in one.
+    scene.trained = [float(2**20), 0.0, 0.0]
+    scene.evaluate("zero")
+    models = scene.masked_models("iteration")
+    question = scene.totals("iteration", models, scene.multiply(models))
+    with pytest.raises(Diverged, match="an error of about 2\\^"):
+        scene.open(question)
+    assert scene.journal.find(scene.id, "open-iteration", 1) is None
+    assert "diverged" in (scene.model.reason or "")
+
+
+def test_settlement_before_the_last_round_is_refused_without_a_tolerance(scene: Scene) -> None:
+    models = scene.masked_models("settlement").model_copy(update={"round": 1})
+    with pytest.raises(InvalidInput, match="it is settled after 2 rounds"):
+        scene.multiply(models)
+
+
+def test_sums_of_a_settlement_after_other_rounds_stay_closed(scene: Scene) -> None:
+    scene.evaluate("zero")
+    models = scene.masked_models("settlement")
+    question = scene.totals("settlement", models, scene.multiply(models)).model_copy(update={"round": 1})
+    with pytest.raises(Conflict, match="is of round 2, not 1"):
+        scene.open(question)
