@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
 import time
@@ -17,6 +16,7 @@ from uuid import UUID
 import requests
 import structlog
 from eth_account.signers.local import LocalAccount
+from pydantic import BaseModel
 from urllib3.exceptions import HTTPError
 
 from commons.audit import arbitration, onchain
@@ -28,7 +28,7 @@ from commons.http.peer import Patience, Peers
 from commons.http.request_signing import RequestSigner
 from commons.protocol import disputes, transcript
 from commons.protocol.disputes import Claim
-from commons.protocol.messages import Acknowledgement, Delivery, TrainingRequest
+from commons.protocol.messages import Acknowledgement, Address, Delivery, TrainingRequest, Url
 from commons.protocol.signed import Domain, Signer
 from commons.protocol.transcript import Transcript
 
@@ -69,6 +69,17 @@ class Case:
     claim: Claim | None
     remarks: tuple[str, ...]
     decision: Decision
+
+
+class _Owner(BaseModel):
+    address: Address
+    url: Url
+
+
+class _Owners(BaseModel):
+    """What the aggregator lists, and perhaps more."""
+
+    data_owners: tuple[_Owner, ...]
 
 
 @dataclass(frozen=True)
@@ -205,12 +216,11 @@ class Arbiter:
 
     def _shown(self, on_chain: Training, url: str) -> tuple[Transcript, TrainingRequest]:
         try:
-            file = self._download(f"{url}/model/{on_chain.id}/transcript")
+            with self._download(f"{url}/model/{on_chain.id}/transcript", LARGEST_BYTES) as file, _reading():
+                shown = transcript.read(file)
+                return shown, arbitration.require_same(shown, on_chain, self._domain)
         except PeerUnavailable as error:
             raise NoAnswer(f"the aggregator neither shows its transcript nor says no: {error}") from None
-        with file, _reading():
-            shown = transcript.read(file)
-            return shown, arbitration.require_same(shown, on_chain, self._domain)
 
     def _evidence(
         self, address: str, on_chain: Training, request: TrainingRequest, iterations: int, aggregator_url: str
@@ -233,7 +243,7 @@ class Arbiter:
                 url = f"{self._urls.get(address.lower(), request.buyer_url)}/models/{on_chain.id}/evidence"
             else:
                 url = f"{self._owner_url(address, aggregator_url)}/trainings/{on_chain.id}/evidence"
-            with self._download(url) as file, _reading():
+            with self._download(url, LARGEST_BYTES) as file, _reading():
                 evidence = disputes.read(file)
             evidence.signed.verified(Claim, self._domain, address)
         except (PeerRefused, InvalidInput, VerificationFailed) as error:
@@ -260,11 +270,11 @@ class Arbiter:
         with self._download(f"{aggregator_url}/dataowner", LARGEST_LIST_BYTES) as file:
             data = file.read()
         try:
-            owners = json.loads(data)["data_owners"]
-            (url,) = {owner["url"] for owner in owners if owner["address"].lower() == address.lower()}
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            owners = _Owners.model_validate_json(data).data_owners
+            (url,) = {owner.url for owner in owners if owner.address.lower() == address.lower()}
+        except ValueError:
             raise PeerUnavailable("the aggregator does not say where it is") from None
-        return str(url)
+        return url
 
     def _deliver(self, delivery: Delivery, request: TrainingRequest) -> None:
         peers = Peers(self)
@@ -272,8 +282,9 @@ class Arbiter:
         signed = peers.sign(delivery)
         peers.ask("PUT", url, signed, Acknowledgement, request.buyer, Patience(answer_s=TIMEOUT_S, total_s=TIMEOUT_S))
 
-    def _download(self, url: str, largest: int = LARGEST_BYTES) -> BinaryIO:
-        """Return a temporary file with what is at a URL.
+    @contextmanager
+    def _download(self, url: str, largest: int) -> Iterator[BinaryIO]:
+        """Yield a temporary file with what is at a URL.
 
         Raises
         ------
@@ -282,23 +293,27 @@ class Arbiter:
         PeerUnavailable
             There is none, or none that says yes or no, or not a whole one, in time.
         """
-        done: Future[BinaryIO] = Future()
-        # In a thread that is left alone when time is up: whoever sends byte after byte is never out of a socket's time.
-        threading.Thread(target=self._fetch, args=(url, largest, done), daemon=True).start()
-        try:
-            return done.result(DEADLINE_S)
-        except TimeoutError:
-            raise PeerUnavailable(f"{url} has not answered in {DEADLINE_S:g} s") from None
-        except (requests.RequestException, HTTPError, ValueError) as error:  # a URL that is none, too
-            raise PeerUnavailable(f"{url} does not answer: {type(error).__name__}") from None
+        with tempfile.TemporaryFile() as temporary:
+            file, done = cast(BinaryIO, temporary), Future[None]()
+            # In a thread that is left alone when time is up: byte after byte never exceeds a socket's timeout.
+            threading.Thread(target=self._fetch, args=(url, largest, file, done), daemon=True).start()
+            try:
+                done.result(DEADLINE_S)
+            except TimeoutError:
+                raise PeerUnavailable(f"{url} has not answered in {DEADLINE_S:g} s") from None
+            except (requests.RequestException, HTTPError, ValueError) as error:  # a URL that is none, too
+                raise PeerUnavailable(f"{url} does not answer: {type(error).__name__}") from None
+            file.seek(0)
+            yield file
 
-    def _fetch(self, url: str, largest: int, done: Future[BinaryIO]) -> None:
+    def _fetch(self, url: str, largest: int, file: BinaryIO, done: Future[None]) -> None:
         try:
-            done.set_result(self._fetched(url, largest, time.monotonic() + DEADLINE_S))
+            self._write(url, largest, file, time.monotonic() + DEADLINE_S)
+            done.set_result(None)
         except BaseException as error:
             done.set_exception(error)
 
-    def _fetched(self, url: str, largest: int, deadline: float) -> BinaryIO:
+    def _write(self, url: str, largest: int, file: BinaryIO, deadline: float) -> None:
         with requests.Session() as session:
             session.trust_env = False
             session.auth = RequestSigner(self._account)
@@ -307,13 +322,9 @@ class Arbiter:
                     raise _refusal(url, response)
                 if not any(name in response.headers for name in ("Content-Length", "Transfer-Encoding")):
                     raise PeerUnavailable(f"{url} does not say how much it sends, so that half of it looks like all")
-                file = tempfile.TemporaryFile()  # noqa: SIM115
                 for piece in response.iter_content(PIECE_BYTES):
                     if file.write(piece) and (file.tell() > largest or time.monotonic() > deadline):
-                        file.close()
                         raise PeerUnavailable(f"{url} sends more than {largest} bytes, or for {DEADLINE_S:g} s")
-        file.seek(0)
-        return cast(BinaryIO, file)
 
 
 @contextmanager

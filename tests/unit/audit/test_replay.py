@@ -23,7 +23,7 @@ from commons.learning.local_steps import federated_descent
 from commons.protocol import evaluation, totals, wire
 from commons.protocol import round as rounds
 from commons.protocol.messages import ScoreQuestion
-from commons.protocol.transcript import Entry, Masking, Scores, TranscriptRoot, merkle_root, read, write
+from commons.protocol.transcript import Entry, Masking, Scores, TranscriptRoot, merkle_root, position, read, write
 from tests.unit.audit.parties import AGGREGATOR, KEY, TRAINING, Change, Story, audited
 
 
@@ -190,6 +190,56 @@ def test_a_validator_that_replays_an_old_answer_is_named_and_the_result_still_fo
         "score-iteration 2",
     )
     assert report.result is not None, "nothing rests on how fresh an answer is"
+    other = f"the answer of validator 1 ({story.owners[4].address}) in score-iteration 1"
+    assert report.first.found == f"it holds a ciphertext of {other}"
+
+
+def test_two_validators_with_the_same_answer_are_both_named(story: Story, file: bytes) -> None:
+    memory = until(story, "score zero 0 1")
+    memory["score zero 0 1"] = memory["score zero 0 0"]
+    report = audited(Story(memory=memory).tell())
+    assert report.first is not None and report.result is not None
+    assert report.first.party.role == "validator 1"
+    assert report.first.found == (
+        f"it holds a ciphertext of the answer of validator 0 ({story.owners[3].address}) in score-zero 0"
+    )
+    assert report.contributors == (0, 1, 2)
+
+
+def with_evaluation(story: Story, file: bytes, round_: int) -> bytes:
+    """Return the transcript with the evaluation of one round once more, under another round's name."""
+    shown = read(io.BytesIO(file))
+    records = dict(shown.records)
+    for step in ("mask", "score", "total", "opening"):
+        records[f"{step}-iteration", round_] = shown.records[f"{step}-iteration", 1]
+    entries = [
+        Entry(kind=kind, round=number, content=records[kind, number].pack())
+        for kind, number in sorted(records, key=lambda name: position(*name))
+    ]
+    root = TranscriptRoot(training=TRAINING, root=merkle_root([e.pack() for e in entries]), entries=len(entries))
+    return b"".join(write(entries, story.signed(AGGREGATOR, root, None)))
+
+
+@pytest.mark.parametrize("round_", [-(2**63), -1, 0, 3, 4, 7, 2**63])
+def test_an_evaluation_after_rounds_that_were_not_run_is_the_aggregators(
+    story: Story, file: bytes, round_: int
+) -> None:
+    report = audited(with_evaluation(story, file, round_))
+    assert report.first is not None and report.result is None
+    assert report.first.party.role == "aggregator"
+    assert report.first.claimed in (f"an evaluation after {round_} rounds", "round = 1 in a MaskedModels")
+
+
+def test_an_evaluation_that_the_order_has_but_nobody_ran_is_the_aggregators() -> None:
+    story = Story(tolerance=0.9)  # over after one round, of three that were ordered
+    report = audited(with_evaluation(story, story.tell(), 2))
+    assert report.first is not None and report.result is None
+    assert (subject(report), report.first.party.role, report.first.claimed, report.first.found) == (
+        Subject.SCHEDULE,
+        "aggregator",
+        "an evaluation after 2 rounds",
+        "1 rounds were run",
+    )
 
 
 def test_the_first_deviation_in_the_order_of_the_protocol_stands_out(story: Story, file: bytes) -> None:

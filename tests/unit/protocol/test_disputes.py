@@ -75,6 +75,17 @@ def test_claim_is_of_this_training_and_of_the_disputer_on_chain() -> None:
         verify(evidence, disputer=OTHER.address)
 
 
+def test_claim_of_who_did_not_dispute_is_of_this_training_and_its_own() -> None:
+    evidence = Evidence(SIGNED, COPIES)
+    assert disputes.verify(evidence, TRAINING, SIGNER.address, None, SIGNER.domain) == CLAIM
+    with pytest.raises(VerificationFailed, match="was expected"):
+        disputes.verify(evidence, uuid.UUID(int=8), SIGNER.address, None, SIGNER.domain)
+    with pytest.raises(VerificationFailed, match="its signature gives"):
+        disputes.verify(evidence, TRAINING, OTHER.address, None, SIGNER.domain)
+    with pytest.raises(VerificationFailed, match="the copies are not those"):
+        disputes.verify(Evidence(SIGNED, COPIES[:2]), TRAINING, SIGNER.address, None, SIGNER.domain)
+
+
 def test_long_list_of_differences_is_cut() -> None:
     long = disputes.claim(TRAINING, SIGNER.address, DIFFERENCES * 5_000, COPIES)
     assert len(long.claim) == disputes.MAX_WORDS
