@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -30,6 +31,7 @@ def test_the_flow_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     script, ports = on_free_ports(flow())
     script = script.replace("./scripts/setup && ", "").replace("diabetes rows", f"diabetes {tmp_path}/rows")
     script = script.replace("@rows/", f"@{tmp_path}/rows/").replace('"iterations": 100', '"iterations": 10')
+    script = script.replace("-o model.json", f"-o {tmp_path}/model.json")
     with LocalPlatform(tmp_path, ports) as platform:
         platform.start()
         done = subprocess.run(
@@ -39,4 +41,5 @@ def test_the_flow_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.stdout.count("True") == 5
     assert done.stdout.count("INITIATED") == 5
     assert '"status": "FINISHED"' in done.stdout
+    assert len(json.loads((tmp_path / "model.json").read_text())["coef"]) == 10
     assert "must be below the upper bound" in done.stdout
