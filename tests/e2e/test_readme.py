@@ -41,5 +41,5 @@ def test_the_flow_of_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     assert done.stdout.count("True") == 5
     assert done.stdout.count("INITIATED") == 5
     assert '"status": "FINISHED"' in done.stdout
-    assert len(json.loads((tmp_path / "model.json").read_text())["coef"]) == 10
+    assert len(json.loads((tmp_path / "model.json").read_text())["coef_"]) == 10
     assert "must be below the upper bound" in done.stdout
