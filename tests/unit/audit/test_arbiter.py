@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
+from commons import command_line
 from commons.audit import Report, arbiter, audit
 from commons.audit.arbiter import Arbiter, Case, NoAnswer, NoEvidence
 from commons.audit.onchain import Facts
+from commons.chain.marketplace import ChainUnavailable
 from commons.chain.training import Outcome, Result, Training
 from commons.errors import Conflict
 from commons.http.signatures import SIGNATURE_HEADER, encode_signature
@@ -476,3 +479,65 @@ class TestThePlace:
         town.market.disputed = replace(town.market.disputed, terms=terms)
         with pytest.raises(Conflict, match="the arbiter of training"):
             town.examine()
+
+
+class TestTheCommand:
+    """``deltaml arbitrate``: exit status 0 only when there is a decision, and advice otherwise."""
+
+    @pytest.fixture
+    def run(self, town: Town, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+        monkeypatch.setattr(command_line, "Marketplace", lambda *_: town.market)
+        environment = {"COLUMNS": "500", "TERM": "dumb", "DELTAML_ACCOUNT_PRIVATE_KEY": "0x" + bytes(ARBITER.key).hex()}
+        places = ["--chain", "http://127.0.0.1:9", "--contract", town.market.address, "--aggregator", town.server.url]
+        buyer = ["--owner", f"{BUYER.address}={town.server.url}"]
+
+        def run(*options: str) -> Any:
+            return CliRunner().invoke(
+                command_line.app, ["arbitrate", str(TRAINING), *places, *buyer, *options], env=environment
+            )
+
+        return run
+
+    def test_a_decision_is_put_on_chain_once_the_model_is_there(self, town: Town, run: Callable[..., Any]) -> None:
+        town.dispute(None, difference=UNDELIVERED)
+        assert run("--dry-run").exit_code == 0
+        assert (town.market.resolved, town.server.bodies) == ([], [])
+        done = run()
+        assert done.exit_code == 0, done.output
+        assert "Decision: CORRECTED: the result stands" in done.output and "Resolved on chain." in done.output
+        assert town.market.resolved == [(Outcome.CORRECTED, town.market.disputed.result)]
+        assert Delivery.unpack(town.server.bodies[0]) == town.report.delivery
+
+    def test_an_aggregator_that_does_not_answer_loses_only_if_the_arbiter_says_so(
+        self, town: Town, run: Callable[..., Any]
+    ) -> None:
+        town.server.says[TRANSCRIPT] = 503
+        done = run()
+        assert (done.exit_code, town.market.resolved) == (1, [])
+        assert "Try again; if it stays so, --refund-unanswered refunds the buyer" in done.output
+        assert run("--refund-unanswered").exit_code == 0
+        assert town.market.resolved == [(Outcome.REFUND, None)]
+
+    def test_evidence_that_cannot_be_had_refunds_nobody(self, town: Town, run: Callable[..., Any]) -> None:
+        town.server.says[town.path(None)] = 503
+        done = run("--refund-unanswered")
+        assert (done.exit_code, town.market.resolved) == (1, [])
+        assert "or decide with --without-evidence" in done.output
+        assert run("--without-evidence").exit_code == 0
+        assert town.market.resolved == [(Outcome.AS_REPORTED, None)]
+
+    def test_a_chain_that_does_not_answer_refunds_nobody(
+        self, town: Town, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def silent(training_id: Any) -> Any:
+            raise ChainUnavailable("the chain does not answer")
+
+        monkeypatch.setattr(town.market, "accepted", silent)
+        assert run("--refund-unanswered", "--without-evidence").exit_code == 1
+        assert town.market.resolved == []
+
+    @pytest.mark.parametrize("option", ["", "http://somewhere", "0x12=http://somewhere", f"{STRANGER.address}=ftp://x"])
+    def test_what_is_no_address_with_a_url_exits_with_2(self, town: Town, run: Callable[..., Any], option: str) -> None:
+        done = run("--owner", option)
+        assert done.exit_code == 2 and "is not an Ethereum address, =, and a URL" in done.output
+        assert town.server.asked == []
