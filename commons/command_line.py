@@ -22,19 +22,31 @@ from commons.configuration import unlock
 from commons.errors import DeltaMLError
 from commons.protocol.messages import Address, Url
 from commons.protocol.transcript import InvalidTranscript, Transcript, read
-from commons.users import command_line as users
 
 PASSED, DEVIATION, UNREADABLE, UNCHECKED = range(4)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
-app.add_typer(users.app, name="user")
 
 
 @app.callback()
 def main() -> None:
     """DeltaML: check how a model was trained, decide disputes, and make users."""
+
+
+@app.command(
+    "user",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def user_command(context: typer.Context) -> None:
+    """Make and change the users of a service, on the service's own machine."""
+    from commons.users import command_line as users  # the other commands need no database
+
+    whole = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    whole.add_typer(users.app, name="user")
+    whole(["user", *context.args], prog_name="deltaml")
 
 
 @app.command("audit")

@@ -346,7 +346,8 @@ def _why(address: str, on_chain: Training) -> str:
 
 
 def _refusal(url: str, response: requests.Response) -> DeltaMLError:
-    detail = response.raw.read(500, decode_content=True).decode(errors="replace")
+    said = response.raw.read(500, decode_content=True).decode(errors="replace")
+    detail = "".join(char for char in said if char.isprintable())
     if response.status_code in REFUSALS:
         return PeerRefused(url, response.status_code, detail)
     return PeerUnavailable(f"{url} answered {response.status_code}, which is neither yes nor no: {detail}")

@@ -49,9 +49,15 @@ def show(report: Report, console: Console) -> None:
 def show_case(case: Case, console: Console) -> None:
     """Print what an arbiter found and decided."""
     if case.claim is not None:
-        console.print(f"{case.claim.disputer} claims about {case.claim.claim}:", highlight=False)
-        console.print(f"  reported  {case.claim.reported}\n  computed  {case.claim.computed}", highlight=False)
+        claim = case.claim
+        console.print(_theirs(f"{claim.disputer} claims about {claim.claim}:"))
+        console.print(_theirs(f"  reported  {claim.reported}\n  computed  {claim.computed}"))
     for remark in case.remarks:
-        console.print(remark, style="yellow", highlight=False, markup=False)
+        console.print(_theirs(remark, "yellow"))
     decision = case.decision
-    console.print(f"Decision: {decision.outcome.name}: {decision.reason}", style="bold", highlight=False, markup=False)
+    console.print(_theirs(f"Decision: {decision.outcome.name}: {decision.reason}", "bold"))
+
+
+def _theirs(words: str, style: str = "") -> Text:
+    """Return words that a party chose, without what a terminal would obey."""
+    return Text("".join(char if char.isprintable() or char == "\n" else "?" for char in words), style=style)

@@ -508,6 +508,14 @@ class TestTheCommand:
         assert town.market.resolved == [(Outcome.CORRECTED, town.market.disputed.result)]
         assert Delivery.unpack(town.server.bodies[0]) == town.report.delivery
 
+    def test_words_of_the_parties_are_shown_and_not_obeyed(self, town: Town, run: Callable[..., Any]) -> None:
+        town.dispute(None, difference=Difference("[/bold] \x1b[2J", "[red]1", "2"))
+        done = run()
+        assert done.exit_code == 0, done.output
+        assert "claims about [/bold] ?[2J:" in done.output and "reported  [red]1" in done.output
+        town.server.says[TRANSCRIPT] = Answer(503, b"\x1b[2J[/x]")
+        assert "\x1b" not in run().output
+
     def test_an_aggregator_that_does_not_answer_loses_only_if_the_arbiter_says_so(
         self, town: Town, run: Callable[..., Any]
     ) -> None:
