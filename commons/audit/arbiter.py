@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 from uuid import UUID
 
 import requests
@@ -27,7 +27,7 @@ from commons.errors import Conflict, DeltaMLError, InvalidInput, PeerRefused, Pe
 from commons.http.peer import Patience, Peers
 from commons.http.request_signing import RequestSigner
 from commons.protocol import disputes, transcript
-from commons.protocol.disputes import Claim
+from commons.protocol.disputes import Claim, Evidence
 from commons.protocol.messages import Acknowledgement, Address, Delivery, TrainingRequest, Url
 from commons.protocol.signed import Domain, Signer
 from commons.protocol.transcript import Transcript
@@ -45,6 +45,7 @@ REFUSALS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GON
 """Answers that say no. Others are those of services that start, or are busy or broken, and of what is before them."""
 
 Auditing = Callable[[Transcript], Report]
+Answer = TypeVar("Answer")
 
 log = structlog.get_logger()
 
@@ -151,7 +152,7 @@ class Arbiter:
         """
         on_chain = self._disputed(training_id)
         try:
-            shown, request = self._transcript(on_chain, aggregator_url)
+            shown, request = self._twice(lambda: self._transcript(on_chain, aggregator_url))
         except (PeerRefused, InvalidInput, VerificationFailed) as error:
             return Case(None, None, None, (), arbitration.withheld(str(error)))
         try:
@@ -205,16 +206,16 @@ class Arbiter:
             raise Conflict(f"the arbiter of training {training_id} is {on_chain.arbiter}, not {self._account.address}")
         return on_chain
 
-    def _transcript(self, on_chain: Training, url: str) -> tuple[Transcript, TrainingRequest]:
-        """Ask for the transcript, and once more if it is refused, or none, or another: a node may lag behind."""
+    def _twice(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask, and once more if the answer is no, or another than it has to be: whoever is asked may lag behind."""
         try:
-            return self._shown(on_chain, url)
+            return ask()
         except (PeerRefused, InvalidInput, VerificationFailed) as error:
-            log.warning("no transcript was shown; asking once more", url=url, error=str(error))
+            log.warning("asking once more", error=str(error))
         time.sleep(self._pause_s)
-        return self._shown(on_chain, url)
+        return ask()
 
-    def _shown(self, on_chain: Training, url: str) -> tuple[Transcript, TrainingRequest]:
+    def _transcript(self, on_chain: Training, url: str) -> tuple[Transcript, TrainingRequest]:
         try:
             with self._download(f"{url}/model/{on_chain.id}/transcript", LARGEST_BYTES) as file, _reading():
                 shown = transcript.read(file)
@@ -243,9 +244,7 @@ class Arbiter:
                 url = f"{self._urls.get(address.lower(), request.buyer_url)}/models/{on_chain.id}/evidence"
             else:
                 url = f"{self._owner_url(address, aggregator_url)}/trainings/{on_chain.id}/evidence"
-            with self._download(url, LARGEST_BYTES) as file, _reading():
-                evidence = disputes.read(file)
-            evidence.signed.verified(Claim, self._domain, address)
+            evidence = self._twice(lambda: self._own_evidence(url, address))
         except (PeerRefused, InvalidInput, VerificationFailed) as error:
             if is_buyer or known:
                 return _Shown(remark=f"{whose} does not count: {error}")
@@ -257,6 +256,12 @@ class Arbiter:
         except VerificationFailed as error:
             return _Shown(remark=f"{whose} does not count: {error}")
         return _Shown(claim, arbitration.examine_copies(evidence.copies, address, on_chain, request, iterations))
+
+    def _own_evidence(self, url: str, address: str) -> Evidence:
+        with self._download(url, LARGEST_BYTES) as file, _reading():
+            evidence = disputes.read(file)
+            evidence.signed.verified(Claim, self._domain, address)
+            return evidence
 
     def _evidence_hash(self, training_id: UUID) -> bytes:
         dispute = self._market.dispute(training_id)

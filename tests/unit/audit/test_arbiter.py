@@ -369,6 +369,13 @@ class TestTheDisputersEvidence:
         case = town.examine(**{owners(town.story)[0].address: f"{town.server.url}/right/owner-0"})
         assert case.claim is not None and case.remarks == ()
 
+    @pytest.mark.parametrize("who", [None, 0])
+    def test_a_service_that_says_no_once_is_asked_once_more(self, town: Town, who: int | None) -> None:
+        town.dispute(who)
+        town.server.says[town.path(who)] = [404, town.server.says[town.path(who)]]
+        case = town.examine()
+        assert case.claim is not None and case.remarks == ()
+
     def test_evidence_of_somebody_else_at_that_url_does_not_either(self, town: Town) -> None:
         town.dispute(0)
         theirs = claim(town.story, owners(town.story)[1], [])
