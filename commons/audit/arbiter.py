@@ -54,7 +54,7 @@ class NoAnswer(PeerUnavailable):
     """The aggregator does not say whether it shows its transcript: perhaps it is only down."""
 
 
-class NoEvidence(DeltaMLError):
+class NoEvidence(PeerUnavailable):
     """Somebody's evidence cannot be had, which may be another's doing."""
 
 

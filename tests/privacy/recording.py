@@ -102,6 +102,7 @@ def record_outgoing(tape: Tape) -> None:
 def record_keys(tape: Tape) -> None:
     """Write down the primes of every private key, and every plaintext and root that one gives, with what it was for."""
     make, decrypt, opening = PrivateKey.__init__, PrivateKey.decrypt, PrivateKey.opening
+    decrypt_short = PrivateKey.decrypt_short
     nth_root, fourth_root = PrivateKey.nth_root, PrivateKey.fourth_root
 
     def write(by: str, key: PrivateKey, ciphertext: mpz, plaintext: int) -> None:
@@ -120,6 +121,11 @@ def record_keys(tape: Tape) -> None:
 
     def decrypting(self: PrivateKey, ciphertext: mpz) -> int:
         plaintext = decrypt(self, ciphertext)
+        write("decrypted", self, ciphertext, plaintext)
+        return plaintext
+
+    def decrypting_short(self: PrivateKey, ciphertext: mpz) -> int:
+        plaintext = decrypt_short(self, ciphertext)
         write("decrypted", self, ciphertext, plaintext)
         return plaintext
 
@@ -142,6 +148,7 @@ def record_keys(tape: Tape) -> None:
         PrivateKey,
         __init__=making,
         decrypt=decrypting,
+        decrypt_short=decrypting_short,
         opening=open_,
         nth_root=rooting,
         fourth_root=fourth_rooting,

@@ -29,8 +29,8 @@ def upgrade() -> None:
         sa.Column("model_id", sa.Uuid(), nullable=False),
         sa.Column("file_id", sa.Uuid(), nullable=True),
         sa.Column("rows", sa.Integer(), nullable=False),
-        sa.Column("mse", sa.Float(), nullable=True),
-        sa.Column("r2", sa.Float(), nullable=True),
+        sa.Column("mse", sa.Double(), nullable=True),
+        sa.Column("r2", sa.Double(), nullable=True),
         sa.Column("values", sa.LargeBinary(), nullable=False),
         sa.Column("created", database.Moment(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(

@@ -16,7 +16,7 @@ from commons.crypto.packing import (
     to_fixed,
     unpack,
 )
-from commons.crypto.paillier import PrivateKey, PublicKey, ShortRandomisers
+from commons.crypto.paillier import PrivateKey, PublicKey
 
 LOW, HIGH = 1 << VALUE_BITS, (1 << SLOT_BITS) - (1 << VALUE_BITS)
 LARGEST = (1 << VALUE_BITS) - 1
@@ -59,21 +59,10 @@ def test_packed_numbers_come_back_in_order(private_key: PrivateKey, values: list
     assert unpack([key.decrypt(ciphertext) for ciphertext in packed], len(values), size) == values
 
 
-def test_values_and_masks_at_their_bounds_do_not_leave_their_slots(
-    private_key: PrivateKey, short: ShortRandomisers
-) -> None:
+def test_values_and_masks_at_their_bounds_do_not_leave_their_slots(private_key: PrivateKey) -> None:
     key = private_key
     values = [LARGEST, -LARGEST, -LARGEST, LARGEST, 0, -1, 1, -LARGEST]
     masks = [HIGH - 1, LOW, HIGH - 1, LOW, LOW, LOW, HIGH - 1, LOW]
-    packed = pack_masked(key.encrypt(values), masks, key.public_key, short)
+    packed = pack_masked(key.encrypt(values), masks, key.public_key)
     digits = unpack([key.decrypt(ciphertext) for ciphertext in packed], len(values), slots(key.public_key))
     assert digits == [value + mask for value, mask in zip(values, masks, strict=True)]
-
-
-def test_what_the_key_owner_sees_is_re_randomised(private_key: PrivateKey, short: ShortRandomisers) -> None:
-    key = private_key.public_key
-    ciphertexts = private_key.encrypt([1, 2])
-    seen = [pack_masked(ciphertexts, [LOW, LOW], key, short)[0] for _ in range(2)]
-    plaintexts, randomisers = zip(*(private_key.opening(c) for c in [*seen, *pack(ciphertexts, key)]), strict=True)
-    assert plaintexts[0] == plaintexts[1]
-    assert len(set(randomisers)) == 3

@@ -16,7 +16,7 @@ from werkzeug.serving import make_server
 
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Role
-from commons.errors import Conflict, VerificationFailed
+from commons.errors import Conflict, PeerUnavailable, VerificationFailed
 from commons.http import application, bodies
 from commons.http.peer import Peers
 from commons.http.signatures import Question, Signatures, answer
@@ -107,7 +107,7 @@ def test_owner_registers_at_an_aggregator_of_its_contract_only(
 
 def test_answer_of_somebody_else_is_no_registration(aggregator: Aggregator, participation: Participation) -> None:
     aggregator.answering = STRANGER
-    with pytest.raises(VerificationFailed, match="its signature gives"):
+    with pytest.raises(PeerUnavailable, match="its signature gives"):
         participation.register(aggregator.url, OWN_URL)
 
 
@@ -123,6 +123,6 @@ def test_signature_of_another_contract_counts_nothing(parties: Parties, aggregat
     elsewhere = Signer(OWNERS[0], Domain(1, parties.domain.contract))
     content = OwnerRegistration(address=OWNERS[0].address, url=OWN_URL)
     peers = Peers(cast(Connection, owner.chain))
-    with pytest.raises(VerificationFailed):
+    with pytest.raises(PeerUnavailable):
         peers.ask("POST", f"{aggregator.url}/dataowner", elsewhere.sign(content), Acknowledgement, STRANGER.address)
     assert aggregator.registered[0].sender != OWNERS[0].address
