@@ -357,6 +357,15 @@ class Marketplaces(RuleBasedStateMachine):
                 outcome = data.draw(st.sampled_from(Outcome))
                 self.resolve(order, order.arbiter, outcome, data.draw(results(*shape)))
 
+    @precondition(lambda self: any(order.status in (Status.CLOSED, Status.TRAINING) for order in self.orders))
+    @rule(data=st.data(), give_up=st.integers(0, 3))
+    def doubt(self, data: st.DataObject, give_up: int) -> None:
+        order = data.draw(
+            st.sampled_from([each for each in self.orders if each.status in (Status.CLOSED, Status.TRAINING)])
+        )
+        if give_up == 0:  # not too often, or nothing is ever reported
+            self.abort(order, order.aggregator)
+
     @precondition(lambda self: self.orders)
     @rule(data=st.data())
     def meddle(self, data: st.DataObject) -> None:
