@@ -1,8 +1,8 @@
 """Answering the aggregator with the private key: divide masked rounds, multiply masked models, open totals.
 
-The service is no decryption oracle. Each question of a training is answered once (:mod:`commons.journal`), every
-answer is ciphertexts, but for sums over validators, and those only for the evaluations that the order asks for and
-with the signatures of the validators that the chain names.
+The service is no decryption oracle. Of each name one question is looked at with the key, whatever comes of it: that it
+is refused says something, too, and many refusals would say everything. Every answer is ciphertexts, but for sums over
+validators, and those only for the evaluations that the order asks for, co-signed by those who answered.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ from model_buyer.storage import Storage
 from model_buyer.vault import Vault
 
 SETTLEMENT: Final = "settlement"
+
+ASKED: Final = "asked-"
+"""Begins the name under which the digest of the one question is kept that is looked at with the key."""
 
 ENDED_BY_SETTLEMENT = ("refresh", "products-iteration", "open-iteration")
 
@@ -93,8 +96,9 @@ class Answering:
             raise InvalidInput(f"no model follows round {question.round}", "round")
         divisor = _factor(desk, question.trainers) << FRACTION_BITS
 
+        packed = desk.key.public_key.decode(question.packed, packed_count(desk.order.length, desk.key.public_key))
+
         def answer() -> Message:
-            packed = desk.key.public_key.decode(question.packed, packed_count(desk.order.length, desk.key.public_key))
             fresh = refresh(packed, desk.order.length, divisor, desk.key)
             return Vector(ciphertexts=desk.key.public_key.encode(fresh))
 
@@ -104,11 +108,13 @@ class Answering:
         """Multiply masked models with themselves: :class:`Products`, d(d + 1)/2 ciphertexts for each, and a proof."""
         desk = self.desk(question.training)
         scales = evaluation_scales(question, desk.order.hyper_parameters, desk.weights)
+        masked = masked_vectors(desk, question, len(scales))
 
-        def answer() -> Message:
+        def admit() -> None:
             if question.kind == SETTLEMENT and question.round < desk.order.hyper_parameters.iterations:
                 self._require_converged(question.training, desk.order.hyper_parameters, question.round)
-            masked = masked_vectors(desk, question, len(scales))
+
+        def answer() -> Message:
             opened = evaluation.open_masked(masked, desk.key)
             evaluation.require_slots(opened)
             products = evaluation.products(opened, desk.key)
@@ -118,7 +124,7 @@ class Answering:
             key = desk.key.public_key
             return Products(ciphertexts=key.encode(wire.join(products)), proof=proof.to_bytes(key))
 
-        return self._once(desk, f"products-{question.kind}", _name(question), question, asked, answer)
+        return self._once(desk, f"products-{question.kind}", _name(question), question, asked, answer, admit)
 
     def open(self, question: Totals, asked: Signed) -> Signed:
         """Open the sums over validators of one evaluation: :class:`Openings`, one for each model.
@@ -143,10 +149,13 @@ class Answering:
             models, products = self.multiplied(question)
             scales = evaluation_scales(models, desk.order.hyper_parameters, desk.weights)
 
-        def answer() -> Message:
+        sums = desk.key.public_key.decode(question.ciphertexts, len(scales))
+
+        def admit() -> None:
             self._require_cosigned(desk, question, models, products)
-            sums = desk.key.public_key.decode(question.ciphertexts, len(scales))
             self._storage.narrow(question.training, validators)
+
+        def answer() -> Message:
             openings = [evaluation.open_total(total, desk.key) for total in sums]
             for opening, scale in zip(openings, scales, strict=True):
                 totals.mse(question.kind, opening.total, scale, rows)  # what is no error of a model stays closed
@@ -156,10 +165,10 @@ class Answering:
             )
 
         try:
-            signed = self._once(desk, f"open-{question.kind}", _name(question), question, asked, answer)
+            signed = self._once(desk, f"open-{question.kind}", _name(question), question, asked, answer, admit)
         except Diverged as error:
             self._storage.move(question.training, reason=str(error))
-            raise
+            raise Diverged("the training diverged: sums that are no errors of a model stay closed") from None
         except VerificationFailed as error:
             reason = f"the aggregator asked to open sums of {question.kind} {question.round} that stay closed: {error}"
             self._storage.move(question.training, reason=reason)
@@ -256,12 +265,21 @@ class Answering:
         question: TrainingMessage,
         asked: Signed,
         answer: Callable[[], Message],
+        admit: Callable[[], None] | None = None,
     ) -> Signed:
         def first_answer() -> bytes:
             # Whatever the order has left: once the settlement is asked for, nothing is opened but what belongs to it.
             settling = self._journal.find(question.training, f"products-{SETTLEMENT}", 0) is not None
             if settling and kind in ENDED_BY_SETTLEMENT:
                 raise Conflict(f"training {question.training} is being settled: it has no {kind} {round_} any more")
+            if admit is not None:
+                admit()
+                # From here on a refusal depends on the key: one that was refused is not followed by another.
+                if (
+                    self._journal.keep(question.training, ASKED + kind, round_, asked.digest, b"").question
+                    != asked.digest
+                ):
+                    raise Conflict(f"training {question.training} was asked another {kind} {round_} before")
             return desk.signer.sign(answer(), asked).pack()
 
         return Signed.unpack(self._journal.once(question.training, kind, round_, asked.pack(), first_answer))

@@ -18,6 +18,7 @@ from commons.protocol import disputes
 from commons.protocol.disputes import NOT_DELIVERED, Claim, Copy, Difference
 from commons.protocol.evaluation import Diverged
 from commons.protocol.signed import Signed
+from model_buyer.answering import ASKED
 from model_buyer.settlement import NotOpened, Settlement
 from model_buyer.storage import Model, Storage
 
@@ -119,7 +120,8 @@ class Reviewing:
 
     def _claim(self, model: Model, finding: Finding) -> bytes:
         log.error("result disputed", training=str(model.id), reason=finding.reason)
-        copies = self._copies(model.id, self._journal.names(model.id))
+        exchanges = [name for name in self._journal.names(model.id) if not name[0].startswith(ASKED)]
+        copies = self._copies(model.id, exchanges)
         signer = self._chain.signer()
         signed = signer.sign(disputes.claim(model.id, signer.address, finding.differences, copies))
         dispute = {
