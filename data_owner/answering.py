@@ -166,7 +166,6 @@ class Answering:
     def local_model(self, question: Question[LocalModelQuestion]) -> Signed:
         """Encrypt the model that this owner's data alone give: a :class:`Vector` of d ciphertexts at scale 2F."""
         seat = self._seat(question.content.training)
-        seat.require_included(question.content.included)
 
         def answer() -> list[mpz]:
             values = seat.local_model(seat.order.hyper_parameters.iterations)

@@ -27,7 +27,7 @@ from commons.protocol.messages import Acknowledgement, Metric, Order, TotalState
 from commons.protocol.outcome import ANSWERED_SHARE
 from commons.protocol.signed import Domain, Signed
 from commons.protocol.totals import verify_metric
-from data_owner.exchanges import LOCAL_MODEL, METRIC, UPDATE, Name, score_name
+from data_owner.exchanges import METRIC, UPDATE, Name, score_name
 from data_owner.storage import Status, Storage, Training
 
 AGAIN: Name = ("zero", 1)
@@ -229,8 +229,7 @@ class Reviewing:
             reported = result.trainers_answered[on_chain.trainers.index(own)]
             part, whole = ANSWERED_SHARE
             count = sum(kind == UPDATE and round_ < result.iterations for kind, round_ in names)
-            answered = count * whole >= result.iterations * part and (LOCAL_MODEL, 0) in names
-            what = f"{count} of {result.iterations} rounds, and the local model"
+            answered, what = count * whole >= result.iterations * part, f"{count} of {result.iterations} rounds"
         else:
             reported = result.validators_answered[on_chain.validators.index(own)]
             answered = score_name("settlement", result.iterations) in names

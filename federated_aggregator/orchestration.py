@@ -250,7 +250,7 @@ class Orchestration:
         return {owner.address: Party(owner.url, owner.address) for owner in self._storage.data_owners()}
 
     def _conclude(self, course: Course, outcome: Outcome, trained: Sum) -> dict[str, Any]:
-        contributors, models = self._run.local_models(course, trained)
+        contributors, models = self._run.local_models(course)
         if outcome.model == "trained":
             place, factor, ciphertexts = 0, sum(course.weights[i] for i in trained.trainers), trained.ciphertexts
         else:

@@ -16,7 +16,7 @@ from commons.http.peer import Answered, Counter, Peers
 from commons.protocol import round as protocol
 from commons.protocol import transcript, wire
 from commons.protocol.messages import LocalModelQuestion, MaskedRound, Reply, RoundQuestion, Vector
-from commons.protocol.schedule import MINIMUM_SUMMED
+from commons.protocol.schedule import MINIMUM_SUMMED, least_contributors
 from commons.protocol.signed import AnyMessage, Signed
 from commons.protocol.transcript import Masking
 from federated_aggregator.course import Course, TooFewAnswered
@@ -89,26 +89,28 @@ class Rounds:
             answers = self._owners.ask(
                 course.trainers, self._owners.update(course.id, question, course.vector, count), course.lost
             )
-            require_enough(answers, f"round {round_}")
+            require_enough(answers, f"round {round_}", MINIMUM_SUMMED)
             record = transcript.Round(refreshed=refreshed, question=question, answers=replies(answers))
             return _sum(course, round_, self._transcripts.keep(course.id, "round", round_, record))
 
-    def local_models(self, course: Course, last: Sum) -> tuple[tuple[int, ...], list[list[mpz]]]:
-        """Ask the trainers for the models that their data alone give: who answered, and d ciphertexts each.
+    def local_models(self, course: Course) -> tuple[tuple[int, ...], list[list[mpz]]]:
+        """Ask the trainers, once, for the models that their data alone give: who answered, and d ciphertexts each.
+
+        It is done before the first round: a trainer that has seen the encrypted model could give it for its own.
 
         Raises
         ------
         TooFewAnswered
-            Fewer than two answered.
+            Not more than half answered.
         """
         with course.meter.phase("contributions") as count:
             record = self._transcripts.find(course.id, "local", 0, transcript.LocalModels)
             if record is None:
-                question = self._peers.sign(LocalModelQuestion(training=course.id, included=last.trainers))
+                question = self._peers.sign(LocalModelQuestion(training=course.id))
                 answers = self._owners.ask(
                     course.trainers, self._owners.local_model(course.id, question, course.vector, count), course.lost
                 )
-                require_enough(answers, "the contributions")
+                require_enough(answers, "for their local models", least_contributors(len(course.weights)))
                 record = transcript.LocalModels(question=question, answers=replies(answers))
                 self._transcripts.keep(course.id, "local", 0, record)
             return tuple(reply.place for reply in record.answers), [vector(course, reply) for reply in record.answers]
@@ -159,7 +161,7 @@ def replies(answers: Mapping[int, Answered[AnyMessage]]) -> tuple[Reply, ...]:
     )
 
 
-def require_enough(answered: Mapping[int, object], what: str) -> None:
-    """Raise TooFewAnswered unless enough trainers answered for a sum to hide each."""
-    if len(answered) < MINIMUM_SUMMED:
-        raise TooFewAnswered(f"{len(answered)} trainers answered {what}: at least {MINIMUM_SUMMED} are needed")
+def require_enough(answered: Mapping[int, object], what: str, least: int) -> None:
+    """Raise TooFewAnswered unless at least that many trainers answered."""
+    if len(answered) < least:
+        raise TooFewAnswered(f"{len(answered)} trainers answered {what}: at least {least} are needed")

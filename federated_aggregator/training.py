@@ -59,6 +59,7 @@ class Training:
             It can, later.
         """
         self._start(course)
+        self._rounds.local_models(course)
         hyper = course.order.hyper_parameters
         total = self._rounds.last(course)
         if total is None:
@@ -82,9 +83,9 @@ class Training:
         self._storage.add_phases(course.id, course.meter.take())
         return outcome, total
 
-    def local_models(self, course: Course, last: Sum) -> tuple[tuple[int, ...], list[list[mpz]]]:
-        """Return who sent a local model after the last round, and those models, encrypted."""
-        return self._rounds.local_models(course, last)
+    def local_models(self, course: Course) -> tuple[tuple[int, ...], list[list[mpz]]]:
+        """Return who sent a local model, and those models, encrypted."""
+        return self._rounds.local_models(course)
 
     def _start(self, course: Course) -> None:
         if self._storage.training(course.id).validators is None:
@@ -108,7 +109,7 @@ class Training:
 
     def _settle(self, course: Course, total: Sum) -> Outcome:
         iteration = total.round + 1
-        contributors, models = self._rounds.local_models(course, total)
+        contributors, models = self._rounds.local_models(course)
         with course.meter.phase("contributions"):
             weights = [course.weights[place] for place in contributors]
             vectors = settlement_vectors(total.ciphertexts, models, weights, course.key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from commons.audit.findings import Deviation, Report
@@ -14,7 +14,6 @@ from commons.protocol.disputes import NOT_DELIVERED, Claim, Copy
 from commons.protocol.messages import (
     Delivery,
     HyperParameters,
-    LocalModelQuestion,
     Metric,
     RoundQuestion,
     ScoreQuestion,
@@ -161,15 +160,15 @@ def decide(report: Report, on_chain: Training, claim: Claim | None, proven: Prov
 
     Notes
     -----
-    An owner that is left out and proves its answers counts as having answered. What a trainer's local model is worth
-    that is not in the transcript nobody can say any more: it gets the least contribution of those that are in it, so
-    that a trainer gains nothing by keeping its local model back until it can show it.
+    An owner that is left out and proves its answers counts as having answered: it gets its fixed part. What a trainer's
+    local model is worth that is not in the transcript nobody can say any more: its contribution stays 0, so that a
+    trainer gains nothing by keeping its local model back.
     """
     result, reported = report.result, on_chain.result
     assert reported is not None
     if result is None:
         return no_result(str(report.first))
-    result = _with_answers(result, report.contributors, proven.answered, on_chain)
+    result = _with_answers(result, proven.answered, on_chain)
     if result != reported:
         names = [name for name, value in vars(result).items() if value != getattr(reported, name)]
         reason = f"the reported {', '.join(names)} {'is' if len(names) == 1 else 'are'} not what follows"
@@ -190,16 +189,13 @@ def _of_aggregator(report: Report) -> Deviation | None:
     return next((deviation for deviation in found if deviation.party.role == "aggregator"), None)
 
 
-def _with_answers(result: Result, contributors: Sequence[int], answered: frozenset[str], on_chain: Training) -> Result:
-    shown = [place for place, address in enumerate(on_chain.trainers) if address in answered]
-    least = min((result.contributions[place] for place in contributors), default=0)
+def _with_answers(result: Result, answered: frozenset[str], on_chain: Training) -> Result:
     return replace(
         result,
-        contributions=tuple(
-            least if place in shown and place not in contributors else value
-            for place, value in enumerate(result.contributions)
+        trainers_answered=tuple(
+            flag or address in answered
+            for flag, address in zip(result.trainers_answered, on_chain.trainers, strict=True)
         ),
-        trainers_answered=tuple(flag or place in shown for place, flag in enumerate(result.trainers_answered)),
         validators_answered=tuple(
             flag or address in answered
             for flag, address in zip(result.validators_answered, on_chain.validators, strict=True)
@@ -213,8 +209,8 @@ def examine_copies(
     """Return what somebody's copies prove.
 
     An answer counts if the aggregator signed the question, and the owner its answer, and it is one: as many ciphertexts
-    as were asked for. That it arrived, it does not prove: see :func:`decide`. A trainer answered if it shows its local
-    model and its updates in enough rounds, a validator if it shows what it answered at the settlement.
+    as were asked for. That it arrived, it does not prove: see :func:`decide`. A trainer answered if it shows its
+    updates in enough rounds, a validator if it shows what it answered at the settlement.
 
     Parameters
     ----------
@@ -252,7 +248,6 @@ class _Copied:
         self._weights = relative_weights(rows[:trainers], self._hyper.weighting)
         self._validator_rows = rows[trainers:]
         self._updates: set[int] = set()
-        self._local = False
         self._settlements: set[int] = set()
         self._lie: str | None = None
 
@@ -268,9 +263,6 @@ class _Copied:
             update = asked.verified(RoundQuestion, self._domain, aggregator)
             if update.training == self._training and self._vector(asked, answer, self._length):
                 self._updates.add(update.round)
-        elif self._owner in self._on_chain.trainers and copy.kind == "local":
-            local = asked.verified(LocalModelQuestion, self._domain, aggregator)
-            self._local |= local.training == self._training and self._vector(asked, answer, self._length)
         elif self._owner in self._on_chain.validators and copy.kind == "score-settlement":
             score = asked.verified(ScoreQuestion, self._domain, aggregator)
             models = len(scales(score, self._hyper, self._weights))
@@ -281,8 +273,7 @@ class _Copied:
         """Return what all copies prove about a training of that many rounds."""
         part, whole = ANSWERED_SHARE
         rounds = sum(round_ < iterations for round_ in self._updates)
-        trained = self._local and rounds * whole >= iterations * part
-        answered = trained or iterations in self._settlements
+        answered = rounds * whole >= iterations * part or iterations in self._settlements
         return Proven(frozenset({self._owner} if answered else ()), self._lie)
 
     def _vector(self, asked: Signed, answer: Signed, count: int) -> bool:

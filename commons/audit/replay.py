@@ -47,7 +47,7 @@ from commons.protocol.messages import (
 )
 from commons.protocol.outcome import Outcome, packed_count, settle, settlement_vectors
 from commons.protocol.round import aggregate, unmask
-from commons.protocol.schedule import MINIMUM_SUMMED, require_places, scales
+from commons.protocol.schedule import MINIMUM_SUMMED, has_converged, least_contributors, require_places, scales
 from commons.protocol.signed import AnyMessage, Domain, Signed, proof_context
 from commons.protocol.transcript import (
     Cosigned,
@@ -468,20 +468,12 @@ class _Replay:
             self._powers.append(_Power(self._step, self._at, Rerandomised(ciphertext, expected, root)))
 
     def _local(self, record: LocalModels) -> None:
-        parties, rounds = self._parties, len(self._sums)
-        iterations = parties.request.order.hyper_parameters.iterations
-        self._require_evaluated(rounds)
-        self._require(
-            Subject.SCHEDULE,
-            self._aggregator,
-            f"the end of training after {rounds} rounds",
-            rounds == iterations or self._converged(rounds),
-            f"{iterations} rounds were ordered, and it had not converged",
-        )
+        parties = self._parties
         question = self._said(LocalModelQuestion, record.question, self._aggregator)
-        self._expect(self._aggregator, question, training=parties.request.training, included=self._sums[-1].trainers)
+        self._expect(self._aggregator, question, training=parties.request.training)
+        least = least_contributors(len(parties.trainers))
         models = self._vectors(
-            record.answers, parties.trainers, record.question, Subject.UPDATES, parties.length, MINIMUM_SUMMED
+            record.answers, parties.trainers, record.question, Subject.UPDATES, parties.length, least
         )
         self._contributors, self._local_models, self._local_answers = tuple(models), list(models.values()), record
 
@@ -497,11 +489,19 @@ class _Replay:
         )
 
     def _converged(self, rounds: int) -> bool:
-        tolerance = self._parties.request.order.hyper_parameters.tolerance
-        if not tolerance or not rounds or rounds not in self._curve:
-            return False
-        before, last = [self._curve[evaluated] for evaluated in sorted(self._curve) if evaluated <= rounds][-2:]
-        return abs(before - last) < tolerance * before
+        mses = [self._curve[evaluated] for evaluated in sorted(self._curve) if evaluated <= rounds]
+        return rounds in self._curve and has_converged(mses, self._parties.request.order.hyper_parameters.tolerance)
+
+    def _require_end(self, rounds: int) -> None:
+        iterations = self._parties.request.order.hyper_parameters.iterations
+        self._require_evaluated(rounds)
+        self._require(
+            Subject.SCHEDULE,
+            self._aggregator,
+            f"the end of training after {rounds} rounds",
+            rounds == iterations or self._converged(rounds),
+            f"{iterations} rounds were ordered, and it had not converged",
+        )
 
     def _mask(self, kind: EvaluationKind, round_: int, record: Masking) -> None:
         parties = self._parties
@@ -512,6 +512,8 @@ class _Replay:
             round_ == len(self._sums) > 0,
             f"{len(self._sums)} rounds were run",
         )
+        if kind == SETTLEMENT:
+            self._require_end(round_)
         total = self._sums[-1]
         question = self._said(MaskedModels, record.question, self._aggregator)
         self._expect(
@@ -521,7 +523,7 @@ class _Replay:
             kind=kind,
             round=round_,
             trainers=total.trainers,
-            contributors=self._contributors,
+            contributors=self._contributors if kind == SETTLEMENT else (),
         )
         with self._judging(Subject.SCHEDULE, self._aggregator, f"an evaluation after {round_} rounds"):
             factors = scales(question, parties.request.order.hyper_parameters, parties.weights)

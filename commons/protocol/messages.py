@@ -355,9 +355,7 @@ class RoundQuestion(TrainingMessage):
 
 
 class LocalModelQuestion(TrainingMessage):
-    """Aggregator to trainer: the model that your data alone give, encrypted. ``included`` as in a round."""
-
-    included: Places
+    """Aggregator to trainer, before the first round: the model that your data alone give, encrypted."""
 
 
 class Vector(Message):

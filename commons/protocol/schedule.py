@@ -25,6 +25,11 @@ def require_places(places: Sequence[int], count: int, field: str, minimum: int) 
     return places
 
 
+def least_contributors(trainers: int) -> int:
+    """Return how many local models a settlement needs: more than half, so that a few cannot share everything."""
+    return max(MINIMUM_SUMMED, trainers // 2 + 1)
+
+
 def require_zero_round(round_: int) -> None:
     """Raise InvalidInput unless the zero model is scored in that round: 0 for the start, 1 for the end."""
     if round_ > 1:
@@ -37,11 +42,12 @@ def has_converged(mses: Sequence[int], tolerance: float) -> bool:
     Parameters
     ----------
     mses : sequence of int
-        Of the zero model and all evaluations so far, by rounds.
+        Of the zero model and all evaluations so far, by rounds. Of these at least two are needed: one that is as bad as
+        the zero model has not come to rest, it has not begun.
     tolerance : float
         The order's; 0 is never.
     """
-    if not tolerance or len(mses) < 2:
+    if not tolerance or len(mses) < 3:
         return False
     before, last = mses[-2:]
     return abs(before - last) < tolerance * before
@@ -79,6 +85,9 @@ def scales(
         raise InvalidInput(f"the order has no tolerance: it is settled after {hyper.iterations} rounds", "round")
     trainers = require_places(question.trainers, len(weights), "trainers", MINIMUM_SUMMED)
     contributors = require_places(
-        question.contributors, len(weights) if settlement else 0, "contributors", MINIMUM_SUMMED if settlement else 0
+        question.contributors,
+        len(weights) if settlement else 0,
+        "contributors",
+        least_contributors(len(weights)) if settlement else 0,
     )
     return factors(question.kind, weights, trainers, contributors)

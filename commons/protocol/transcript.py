@@ -167,7 +167,7 @@ def position(kind: str, round_: int) -> tuple[int, int, int, int]:
         case "refresh", _:
             return (2, round_, 2, 0)
         case "local", _:
-            return (3, 0, 0, 0)
+            return (1, 1, 0, 0)
         case _:
             return (4, 0, 0, place)
 

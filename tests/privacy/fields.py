@@ -381,7 +381,7 @@ FIELDS: dict[type[Message], dict[str, Check]] = {
     messages.Acceptance: ABOUT | {"address": address},
     messages.Notice: ABOUT | {"reason": nothing},
     messages.RoundQuestion: ABOUT | {"round": number_of_rounds, "included": included, "model": model_of_round},
-    messages.LocalModelQuestion: ABOUT | {"included": included},
+    messages.LocalModelQuestion: ABOUT,
     messages.Vector: {"version": version, "ciphertexts": answered},
     messages.MaskedRound: ABOUT | {"round": number_of_rounds, "trainers": trainers, "packed": packed},
     messages.MaskedModels: EVALUATION

@@ -299,7 +299,7 @@ class TestOwners:
 
     def test_keep_to_their_role(self, held: Held) -> None:
         update, score = held.last[RoundQuestion], held.last[ScoreQuestion]
-        local = LocalModelQuestion(training=held.training, included=(0, 1, 2))
+        local = LocalModelQuestion(training=held.training)
         assert held.ask(held.validator, "PUT", "/trainings/{}", update) == ANSWERED
         assert held.ask(held.validator, "POST", "/trainings/{}", local) == ANSWERED
         assert held.ask(held.trainer, "POST", "/trainings/{}/metrics", score) == ANSWERED

@@ -320,17 +320,17 @@ class Telling:
             ),
         )
         first = self._evaluate("zero", 0, [], (), ())
+        places, models = self._local_models()
         total, trainers = self._round(0, None, b"", ())
         for round_ in range(1, self.story.iterations):
             if round_ % story.evaluation_interval == 0:
                 self._evaluate("iteration", round_, [total], trainers, ())
-                if story.tolerance:
+                if story.tolerance and round_ >= 2 * story.evaluation_interval:
                     break
             refreshed, model = self._refresh(round_ - 1, total, trainers)
             total, trainers = self._round(round_, refreshed, model, trainers)
         else:
             round_ = self.story.iterations
-        places, models = self._local_models(trainers)
         vectors = settlement_vectors(total, models, [story.weights[i] for i in places], self.key)
         settled = self._evaluate("settlement", round_, vectors, trainers, places)
         if first != settled:
@@ -383,8 +383,8 @@ class Telling:
         model = rounds.unmask(self.key.decode(vector.ciphertexts, self.length), hidden.masks, divisor, self.key)
         return self.say(f"{name} answer", BUYER, vector, question), self.key.encode(model)
 
-    def _local_models(self, trainers: tuple[int, ...]) -> tuple[tuple[int, ...], list[list[mpz]]]:
-        question = self.say("local question", AGGREGATOR, LocalModelQuestion(training=TRAINING, included=trainers))
+    def _local_models(self) -> tuple[tuple[int, ...], list[list[mpz]]]:
+        question = self.say("local question", AGGREGATOR, LocalModelQuestion(training=TRAINING))
         hyper = self.story.order.hyper_parameters
 
         def answer(place: int) -> Vector:

@@ -97,8 +97,8 @@ class TestCopies:
     def test_all_copies_prove_it(self, proven: Callable[..., bool], place: int) -> None:
         assert proven(place)
 
-    def test_a_trainer_needs_its_local_model(self, proven: Callable[..., bool]) -> None:
-        assert not proven(0, lambda copy: copy.kind != "local")
+    def test_a_trainer_that_was_not_asked_for_its_local_model_needs_none(self, proven: Callable[..., bool]) -> None:
+        assert proven(0, lambda copy: copy.kind != "local")
 
     def test_a_trainer_needs_four_fifths_of_the_rounds(self, proven: Callable[..., bool]) -> None:
         assert not proven(0, lambda copy: (copy.kind, copy.round) != ("update", 1))
@@ -262,14 +262,14 @@ class TestLeftOut:
         other = replace(on_chain.result, trainers_answered=(False, True, True))
         assert left_out(replace(on_chain, result=other), lost) == (everybody[0], everybody[1], everybody[4])
 
-    def test_a_trainer_without_a_local_model_in_the_transcript_gets_the_least_contribution(
+    def test_a_trainer_without_a_local_model_in_the_transcript_gets_its_fixed_part(
         self, lost: Report, on_chain: Training
     ) -> None:
         on_chain = replace(on_chain, result=lost.result)
         assert decide(lost, on_chain, None, Proven()).outcome is Outcome.AS_REPORTED
         decision = decide(lost, on_chain, None, Proven(frozenset({on_chain.trainers[1]})))
         assert decision.outcome is Outcome.CORRECTED and decision.corrected is not None
-        assert decision.corrected.contributions == (7, 7, 9)
+        assert decision.corrected.contributions == (7, 0, 9)
         assert decision.corrected.trainers_answered == (True, True, True)
         assert decision.corrected.validators_answered == (True, False)
 

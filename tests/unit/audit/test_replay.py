@@ -118,8 +118,8 @@ def test_a_validator_that_was_lost_is_not_counted_as_having_answered() -> None:
         (Story(evaluation_interval=2, ordered={"iterations": 5}), "the end of training after 3 rounds"),
         (Story(iterations=4, evaluation_interval=3, ordered={"iterations": 3}), "an evaluation after 3 rounds"),
         (Story(iterations=4, evaluation_interval=5, ordered={"iterations": 3}), "a round 3"),
-        (Story(ordered={"tolerance": 0.9}), "a round 1"),
-        (Story(tolerance=0.9, ordered={"tolerance": 1e-9}), "the end of training after 1 rounds"),
+        (Story(ordered={"tolerance": 0.9}), "a round 2"),
+        (Story(tolerance=0.9, ordered={"tolerance": 1e-9}), "the end of training after 2 rounds"),
     ],
 )
 def test_the_aggregator_keeps_to_the_rounds_and_evaluations_of_the_order(story: Story, claimed: str) -> None:
@@ -231,14 +231,14 @@ def test_an_evaluation_after_rounds_that_were_not_run_is_the_aggregators(
 
 
 def test_an_evaluation_that_the_order_has_but_nobody_ran_is_the_aggregators() -> None:
-    story = Story(tolerance=0.9)  # over after one round, of three that were ordered
-    report = audited(with_evaluation(story, story.tell(), 2))
+    story = Story(tolerance=0.9)  # over after two rounds, of three that were ordered
+    report = audited(with_evaluation(story, story.tell(), 3))
     assert report.first is not None and report.result is None
     assert (subject(report), report.first.party.role, report.first.claimed, report.first.found) == (
         Subject.SCHEDULE,
         "aggregator",
-        "an evaluation after 2 rounds",
-        "1 rounds were run",
+        "an evaluation after 3 rounds",
+        "2 rounds were run",
     )
 
 

@@ -235,7 +235,7 @@ class Parties:
 
     def local_models(self) -> LocalModels:
         """Return what two trainers answer when they are asked for their local models."""
-        question = self.ask(LocalModelQuestion(training=TRAINING, included=(0, 1))).signed
+        question = self.ask(LocalModelQuestion(training=TRAINING)).signed
         models = [self.encrypt([0.5, 0.12, -0.06], 1) for _ in TRAINERS]
         answers = [
             Signer(trainer, self.domain).sign(Vector(ciphertexts=self.key.encode(model)), question)

@@ -41,8 +41,6 @@ def test_trainer_is_told_a_sum_that_hides_each_update(
     question = parties.round(1).model_copy(update={"included": included})
     with pytest.raises(InvalidInput, match="included"):
         owners[0].answering.update(parties.ask(question))
-    with pytest.raises(InvalidInput, match="included"):
-        owners[0].answering.local_model(parties.ask(LocalModelQuestion(training=TRAINING, included=included)))
     assert owners[0].journal.names(TRAINING) == []
 
 
@@ -52,7 +50,7 @@ def test_round_0_sums_nothing(parties: Parties, owners: list[Owner]) -> None:
 
 
 def test_local_model_is_kept_once(parties: Parties, owners: list[Owner]) -> None:
-    question = parties.ask(LocalModelQuestion(training=TRAINING, included=(0, 1)))
+    question = parties.ask(LocalModelQuestion(training=TRAINING))
     answer = owners[1].answering.local_model(question)
     answer.verified(Vector, parties.domain, TRAINERS[1].address, question.signed)
     assert owners[1].journal.names(TRAINING) == [("local", 0)]
@@ -100,7 +98,7 @@ def test_models_of_a_settlement_are_made_of_what_their_trainers_signed(parties: 
         {"randomisers": question.randomisers[::-1]},
         {"randomisers": b""},
         {"local_question": b""},
-        {"local_question": LocalModelQuestion(training=uuid.UUID(int=9), included=(0, 1)).pack()},
+        {"local_question": LocalModelQuestion(training=uuid.UUID(int=9)).pack()},
     ):
         with pytest.raises((VerificationFailed, InvalidInput)):
             owners[2].answering.score(parties.ask(question.model_copy(update=changed)))

@@ -190,15 +190,11 @@ def test_metric_whose_evidence_does_not_hold_is_disputed(
     assert reported.verified(TRAINER) == {0: True, metric.iteration: False, 10: True}
 
 
-@pytest.mark.parametrize(
-    ("answered", "local", "disputed"), [(10, True, True), (8, True, True), (7, True, False), (10, False, False)]
-)
+@pytest.mark.parametrize(("answered", "disputed"), [(10, True), (8, True), (7, False)])
 def test_trainer_that_answered_enough_is_reported_so(
-    parties: Parties, owners: list[Owner], answered: int, local: bool, disputed: bool
+    parties: Parties, owners: list[Owner], answered: int, disputed: bool
 ) -> None:
     owner = owners[TRAINER]
-    if local:
-        owner.journal.keep(TRAINING, "local", 0, b"asked", b"answered")
     for round_ in range(answered):
         owner.journal.keep(TRAINING, "update", round_, b"asked", b"answered")
     market = parties.market
@@ -206,7 +202,7 @@ def test_trainer_that_answered_enough_is_reported_so(
     training = owner.reviewing.review(owner.storage.training(TRAINING), market.training(TRAINING))
     assert (len(market.disputes) == 1) is disputed
     assert training.reason is not None
-    assert (f"({answered} of 10 rounds, and the local model): reported no, computed yes" in training.reason) is disputed
+    assert (f"({answered} of 10 rounds): reported no, computed yes" in training.reason) is disputed
 
 
 @pytest.mark.parametrize(

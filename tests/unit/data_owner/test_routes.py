@@ -95,7 +95,7 @@ def questions(parties: Parties) -> list[tuple[str, str, Message]]:
     return [
         ("PATCH", path, Notice(training=TRAINING)),
         ("PUT", path, parties.round(0)),
-        ("POST", path, LocalModelQuestion(training=TRAINING, included=(0, 1))),
+        ("POST", path, LocalModelQuestion(training=TRAINING)),
         ("POST", f"{path}/metrics", parties.zero()),
         ("POST", f"{path}/cosign", COSIGN),
         ("PUT", f"{path}/metrics", METRIC),
@@ -175,7 +175,6 @@ def test_evidence_is_streamed_to_the_arbiter(service: Service) -> None:
     path, market, owner = f"/trainings/{TRAINING}/evidence", service.parties.market, service.owner
     for round_ in range(10):
         owner.journal.keep(TRAINING, "update", round_, b"asked", b"answered")
-    owner.journal.keep(TRAINING, "local", 0, b"asked", b"answered")
     market.status, market.result = ChainStatus.REPORTED, result(1, 1, trainers_answered=(False, True))
     assert service.client.get(path).status_code == 401
     service.caller = ARBITER.address
@@ -186,7 +185,7 @@ def test_evidence_is_streamed_to_the_arbiter(service: Service) -> None:
     ((evidence_hash, _),) = market.disputes
     evidence = disputes.read(io.BytesIO(response.data))
     disputes.verify(evidence, TRAINING, OWNERS[0].address, evidence_hash, service.parties.domain)
-    assert len(evidence.copies) == 11
+    assert len(evidence.copies) == 10
     service.caller = BUYER.address
     assert service.client.get(path).status_code == 403
 
@@ -197,7 +196,6 @@ def test_users_see_what_is_verified_and_what_is_disputed(service: Service) -> No
     owner.storage.add_metric(TRAINING, 5, 10**17, verified=True)
     for round_ in range(10):
         owner.journal.keep(TRAINING, "update", round_, b"asked", b"answered")
-    owner.journal.keep(TRAINING, "local", 0, b"asked", b"answered")
     before = service.client.get(path).json
     assert [point["verified"] for point in before["mse_history"]] == [False, True]
     assert before["dispute"] is None
@@ -207,4 +205,4 @@ def test_users_see_what_is_verified_and_what_is_disputed(service: Service) -> No
     after = service.client.get(path).json
     assert after["dispute"]["disputer"] == OWNERS[0].address
     assert after["reason"] == after["dispute"]["reason"]
-    assert "(10 of 10 rounds, and the local model): reported no, computed yes" in after["reason"]
+    assert "(10 of 10 rounds): reported no, computed yes" in after["reason"]

@@ -156,7 +156,7 @@ OTHER = QUESTION.model_copy(update={"round": 4})
         pytest.param(
             Signed(
                 content=QUESTION.pack(),
-                signature=signer(2).sign(LocalModelQuestion(training=TRAINING, included=(0, 2))).signature,
+                signature=signer(2).sign(LocalModelQuestion(training=TRAINING)).signature,
             ),
             id="another kind of question",
         ),

@@ -273,7 +273,8 @@ def test_arbiter_reads_evidence_that_is_what_the_chain_has_the_hash_of(scene: Sc
     evidence = disputes.read(file)
     claim = disputes.verify(evidence, scene.id, BUYER.address, scene.market.disputed.evidence_hash, DOMAIN)
     assert (claim.claim, claim.reported, claim.computed) == ("number of rounds", "3", "2")
-    assert [copy.kind for copy in evidence.copies] == [kind for kind, _ in scene.journal.names(scene.id) if not kind.startswith("asked-")]
+    names = [kind for kind, _ in scene.journal.names(scene.id) if not kind.startswith("asked-")]
+    assert [copy.kind for copy in evidence.copies] == names
     assert len(evidence.copies) == 6
 
 

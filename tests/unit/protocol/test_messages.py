@@ -94,7 +94,7 @@ BY_TYPE: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
     messages.Acceptance: {**about, "address": st.just(ADDRESS)},
     Notice: {**about, "reason": reasons},
     RoundQuestion: {**about, "round": rounds, "included": places, "model": blobs},
-    LocalModelQuestion: {**about, "included": places},
+    LocalModelQuestion: about,
     Vector: {"ciphertexts": blobs},
     MaskedRound: {**about, "round": rounds, "trainers": places, "packed": blobs},
     MaskedModels: {

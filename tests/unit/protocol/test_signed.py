@@ -132,7 +132,7 @@ def test_different_messages_have_different_digests() -> None:
     said = [
         Acknowledgement(),
         Cosignature(signature=b""),
-        LocalModelQuestion(training=TRAINING, included=()),
+        LocalModelQuestion(training=TRAINING),
         Notice(training=TRAINING),
         Notice(training=TRAINING, reason=""),
         Vector(ciphertexts=b""),

@@ -144,7 +144,7 @@ def test_entries_that_belong_to_nothing_are_named(pieces: list[bytes]) -> None:
     assert "the entry mask-settlement 3 is missing" in refused(whole([*entries[:-4], piece(extra.pack())]))
     masking = Masking(question=Signed(content=b"", signature=b""), masks=b"", randomisers=b"")
     places = [Entry.unpack(entry[LENGTH_BYTES:]).kind for entry in entries]
-    last = places.index("local")
+    last = places.index("mask-settlement")
     more = [*entries[:last], piece(Entry(kind="refresh", round=2, content=masking.pack()).pack()), *entries[last:]]
     assert refused(whole(more)) == "the entry refresh 2 belongs to nothing"
 
