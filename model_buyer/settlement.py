@@ -8,6 +8,7 @@ from typing import Any
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Result, Training
 from commons.chain.marketplace import Status as ChainStatus
+from commons.chain.settlement import result_of
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, from_fixed
 from commons.errors import Conflict, NotAuthorised, VerificationFailed
 from commons.journal import Entry, Journal
@@ -88,17 +89,7 @@ class Settlement:
             It opened them, and they are no errors of a model.
         """
         outcome = self._outcome(training_id, self._answering.desk(training_id))
-        return Result(
-            iterations=outcome.iterations,
-            initial_mse=outcome.initial_mse,
-            final_mse=outcome.final_mse,
-            partial_mses=outcome.partial_mses,
-            contributions=outcome.contributions,
-            trainers_answered=outcome.trainers_answered,
-            validators_answered=outcome.validators_answered,
-            transcript_root=reported.transcript_root,
-            model_hash=reported.model_hash,
-        )
+        return result_of(outcome, reported.transcript_root, reported.model_hash)
 
     def _unmask(self, delivery: Delivery, outcome: Outcome, desk: Desk) -> list[float]:
         if delivery.model != outcome.model:

@@ -17,6 +17,7 @@ from uuid import UUID
 from gmpy2 import mpz
 
 from commons.audit.findings import Check, Deviation, Party, Report
+from commons.chain.settlement import result_of
 from commons.chain.training import Result
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, VALUE_BITS, pack_masked
 from commons.crypto.paillier import MINIMUM_BITS, InvalidKey, InvalidOpening, PublicKey
@@ -742,17 +743,7 @@ class _Replay:
     def _result(self, outcome: Outcome) -> Result:
         root = TranscriptRoot.unpack(self._transcript.root.content).root
         model = self._parties.key.encode(self._deliverable[MODELS.index(outcome.model)])
-        return Result(
-            iterations=outcome.iterations,
-            initial_mse=outcome.initial_mse,
-            final_mse=outcome.final_mse,
-            partial_mses=outcome.partial_mses,
-            contributions=outcome.contributions,
-            trainers_answered=outcome.trainers_answered,
-            validators_answered=outcome.validators_answered,
-            transcript_root=root,
-            model_hash=hashlib.sha256(model).digest(),
-        )
+        return result_of(outcome, root, hashlib.sha256(model).digest())
 
     def _delivery(self, outcome: Outcome) -> Delivery:
         settled, place = self._evaluations[SETTLEMENT, outcome.iterations], MODELS.index(outcome.model)

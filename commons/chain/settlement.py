@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from commons.chain.training import WHOLE, Result
+from commons.protocol.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,28 @@ class Split:
     trainers: tuple[int, ...]
     validators: tuple[int, ...]
     buyer: int
+
+
+def result_of(outcome: Outcome, transcript_root: bytes, model_hash: bytes) -> Result:
+    """Return what a training came to as the contract records it.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    transcript_root, model_hash : bytes
+        32 bytes each.
+    """
+    return Result(
+        iterations=outcome.iterations,
+        initial_mse=outcome.initial_mse,
+        final_mse=outcome.final_mse,
+        partial_mses=outcome.partial_mses,
+        contributions=outcome.contributions,
+        trainers_answered=outcome.trainers_answered,
+        validators_answered=outcome.validators_answered,
+        transcript_root=transcript_root,
+        model_hash=model_hash,
+    )
 
 
 def trainer_count(owners: int, validator_share: int) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 
-from commons.chain.settlement import Split
+from commons.chain.settlement import Split, result_of
 from commons.chain.settlement import settle as split_escrow
-from commons.chain.training import Result
 from commons.learning.contributions import UNIT, coalition_points
 from commons.learning.local_steps import federated_descent, local_model, relative_weights
 from commons.learning.statistics import FloatArray, GramStatistics
@@ -74,15 +73,5 @@ def payments(escrow: int, fixed_share: int, outcome: Outcome) -> Split:
         Part of the trainers' money that does not depend on improvement, in 1e-18 units.
     outcome : Outcome
     """
-    result = Result(
-        iterations=outcome.iterations,
-        initial_mse=outcome.initial_mse,
-        final_mse=outcome.final_mse,
-        partial_mses=outcome.partial_mses,
-        contributions=outcome.contributions,
-        trainers_answered=outcome.trainers_answered,
-        validators_answered=outcome.validators_answered,
-        transcript_root=NO_HASH,
-        model_hash=NO_HASH,
-    )
+    result = result_of(outcome, NO_HASH, NO_HASH)
     return split_escrow(escrow, fixed_share, result)
