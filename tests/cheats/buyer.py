@@ -29,11 +29,12 @@ class CheatingAnswering(Answering):
         question: TrainingMessage,
         asked: Signed,
         answer: Callable[[], Message],
+        admit: Callable[[], None] | None = None,
     ) -> Signed:
         def changed() -> Message:
             return _changed(cheat_in(desk.order), desk, question, answer())
 
-        return super()._once(desk, kind, round_, question, asked, changed)
+        return super()._once(desk, kind, round_, question, asked, changed, admit)
 
 
 def _changed(cheat: str, desk: Desk, question: TrainingMessage, answer: Message) -> Message:
