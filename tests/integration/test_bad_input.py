@@ -418,7 +418,7 @@ def valid_body(path: str, method: str, training_id: str, address: str) -> tuple[
         ("/models/{}/notice", "POST"): (Notice, message),
         ("/trainings/{}", "PATCH"): (Notice, {**message, "reason": "x"}),
         ("/trainings/{}", "PUT"): (RoundQuestion, {**message, "round": 1, "included": [0, 1], "model": vector}),
-        ("/trainings/{}", "POST"): (LocalModelQuestion, {**message, "included": [0, 1]}),
+        ("/trainings/{}", "POST"): (LocalModelQuestion, message),
         ("/trainings/{}/metrics", "POST"): (ScoreQuestion, evaluation),
         ("/trainings/{}/cosign", "POST"): (
             CosignQuestion,

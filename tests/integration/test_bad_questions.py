@@ -297,7 +297,7 @@ def question(frozen: Frozen, call: Call, change: Mapping[str, Any]) -> Json:
     digest, signature = bytes(32), bytes(SIGNATURE_BYTES)
     right: Mapping[Call, Json] = {
         UPDATE: {"round": 200, "included": [0, 1], "model": frozen.vector},
-        LOCAL: {"included": [0, 1]},
+        LOCAL: {},
         SCORE: {
             "kind": "iteration",
             "round": 120,
@@ -377,7 +377,7 @@ VERSIONS = f"this service speaks protocol version {PROTOCOL_VERSION}, the messag
         ("trainer", UPDATE, {"model": 7}, "model", "must be bytes"),
         ("trainer", UPDATE, {"included": [0]}, "included", "at least 2 are needed"),
         ("trainer", UPDATE, {"included": [0, 3]}, "included", "from 0 to 2"),
-        ("trainer", LOCAL, {"included": [1, 0]}, "included", "in ascending order"),
+        ("trainer", UPDATE, {"included": [1, 0]}, "included", "in ascending order"),
         ("validator", COSIGN, {"answers": []}, "answers", "must be of different validators"),
         (
             "validator",

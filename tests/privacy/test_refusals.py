@@ -24,6 +24,7 @@ from commons.protocol.messages import (
     RoundQuestion,
     ScoreQuestion,
     Totals,
+    TrainingMessage,
     Vector,
 )
 from tests.integration.conftest import Town
@@ -37,6 +38,9 @@ ONE = (1).to_bytes(256, "big")
 """A randomiser that changes nothing."""
 
 GRANTED, UNSIGNED, FORBIDDEN, ANSWERED, INVALID = 200, 401, 403, 409, 422
+
+
+OTHERS, CIPHERTEXT = "other ciphertexts", 512
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ class TestBuyer:
     @pytest.mark.parametrize(
         ("change", "status"),
         [
-            ({"packed": b"other"}, ANSWERED),
+            ({"packed": b"other"}, INVALID),
+            ({"packed": OTHERS}, ANSWERED),
             ({"trainers": (0, 1)}, ANSWERED),
             ({"round": ROUNDS - 1}, INVALID),
             ({"round": 10**9}, INVALID),
@@ -146,13 +151,14 @@ class TestBuyer:
         ],
     )
     def test_divides_no_other_round(self, held: Held, change: dict[str, Any], status: int) -> None:
-        question = held.last[MaskedRound].model_copy(update=change)
+        question = held.last[MaskedRound].model_copy(update=_with_others(held, held.last[MaskedRound], change))
         assert held.ask("buyer", "PATCH", "/models/{}", question) == status
 
     @pytest.mark.parametrize(
         ("change", "status"),
         [
-            ({"masked": b"other"}, ANSWERED),
+            ({"masked": b"other"}, INVALID),
+            ({"masked": OTHERS}, ANSWERED),
             ({"round": 0}, INVALID),
             ({"round": INTERVAL + 1}, INVALID),
             ({"round": ROUNDS}, INVALID),
@@ -165,13 +171,14 @@ class TestBuyer:
         ],
     )
     def test_multiplies_no_other_models(self, held: Held, change: dict[str, Any], status: int) -> None:
-        question = held.last[MaskedModels].model_copy(update=change)
+        question = held.last[MaskedModels].model_copy(update=_with_others(held, held.last[MaskedModels], change))
         assert held.ask("buyer", "POST", "/models/{}/mse", question) == status
 
     @pytest.mark.parametrize(
         ("change", "status"),
         [
-            ({"ciphertexts": b"other"}, ANSWERED),
+            ({"ciphertexts": b"other"}, INVALID),
+            ({"ciphertexts": OTHERS}, ANSWERED),
             ({"cosignatures": ()}, ANSWERED),
             ({"commitments": (bytes(32),)}, ANSWERED),
             ({"validators": (0,)}, ANSWERED),
@@ -185,7 +192,7 @@ class TestBuyer:
         ],
     )
     def test_opens_no_other_totals(self, held: Held, change: dict[str, Any], status: int) -> None:
-        question = held.last[Totals].model_copy(update=change)
+        question = held.last[Totals].model_copy(update=_with_others(held, held.last[Totals], change))
         assert held.ask("buyer", "PATCH", "/models/{}/mse", question) == status
 
     def test_takes_no_delivery_before_the_result_is_on_chain(self, held: Held) -> None:
@@ -224,6 +231,14 @@ class TestBuyer:
         for round_ in range(stopped_early.round + 1, ROUNDS - 1):
             question = stopped_early.model_copy(update={"round": round_})
             assert held.ask("buyer", "PATCH", f"/models/{question.training}", question) == ANSWERED
+
+
+def _with_others(held: Held, question: TrainingMessage, change: dict[str, Any]) -> dict[str, Any]:
+    """Put as many other ciphertexts as there are where a change says so."""
+    rotated = held.last[MaskedModels].masked[CIPHERTEXT:] + held.last[MaskedModels].masked[:CIPHERTEXT]
+    return {
+        name: rotated[: len(getattr(question, name))] if value == OTHERS else value for name, value in change.items()
+    }
 
 
 class TestOwners:
