@@ -26,9 +26,12 @@ from commons.protocol.disputes import Claim, Copy, Difference
 from commons.protocol.messages import Acknowledgement, Metric, Order, TotalStatement
 from commons.protocol.outcome import ANSWERED_SHARE
 from commons.protocol.signed import Domain, Signed
-from commons.protocol.totals import verify_metric
+from commons.protocol.totals import Claimed, read_metric, verify_claims
 from data_owner.exchanges import METRIC, UPDATE, Name, score_name
 from data_owner.storage import Status, Storage, Training
+
+Told = tuple[str, Metric, Claimed]
+"""A metric, the kind under which it is in the journal, and what its evidence claims."""
 
 AGAIN: Name = ("zero", 1)
 """The zero model scored once more, by the validators that are left: the result's, but not the history's."""
@@ -48,18 +51,15 @@ class Findings:
         if reported != computed:
             self.differences.append(Difference(what, str(reported), str(computed)))
 
+    def disprove(self, kind: str, metric: Metric, error: Exception) -> None:
+        """Note a metric whose evidence does not hold."""
+        told = f"{metric.mse}, with evidence"
+        self.compare(f"the MSE of iteration {metric.iteration} ({kind})", told, f"none: {error}")
+
     def __str__(self) -> str:
         """Say everything in one line; empty when there is nothing to say."""
         unchecked = [f"not checked, as it was never told: {', '.join(self.unknown)}"] if self.unknown else []
         return "; ".join([*map(str, self.differences), *unchecked])
-
-
-@dataclass(frozen=True)
-class Proven:
-    """What a metric's evidence proves: what the validators signed, and the MSEs that were opened."""
-
-    statement: TotalStatement
-    mses: list[int]
 
 
 class Reviewing:
@@ -167,10 +167,10 @@ class Reviewing:
 
     def _verify(
         self, training: Training, on_chain: OnChain, names: Sequence[Name], findings: Findings
-    ) -> dict[Name, Proven]:
+    ) -> dict[Name, Claimed]:
         """Verify every metric that was told; return what those prove that hold."""
         checker = _Checker.of(training.parsed_order, on_chain, self._chain.signer().domain)
-        proven: dict[Name, Proven] = {}
+        claimed: list[Told] = []
         for kind, round_ in names:
             if not kind.startswith(METRIC):
                 continue
@@ -178,18 +178,19 @@ class Reviewing:
             assert entry is not None
             metric = Signed.unpack(entry.question).read(Metric)
             try:
-                found = checker.check(metric)
+                claimed.append((kind, metric, checker.read(metric)))
             except DeltaMLError as error:
-                told = f"{metric.mse}, with evidence"
-                findings.compare(f"the MSE of iteration {metric.iteration} ({kind})", told, f"none: {error}")
-                continue
-            proven[found.statement.kind, round_] = found
-            if (found.statement.kind, round_) != AGAIN:
-                self._storage.add_metric(training.id, metric.iteration, found.mses[0], verified=True)
+                findings.disprove(kind, metric, error)
+        proven: dict[Name, Claimed] = {}
+        for _, metric, claim in checker.verified(claimed, findings):
+            name = claim.statement.kind, claim.statement.round
+            proven[name] = claim
+            if name != AGAIN:
+                self._storage.add_metric(training.id, metric.iteration, claim.mses[0], verified=True)
         return proven
 
     @staticmethod
-    def _check_mses(on_chain: OnChain, proven: Mapping[Name, Proven], findings: Findings) -> None:
+    def _check_mses(on_chain: OnChain, proven: Mapping[Name, Claimed], findings: Findings) -> None:
         result = on_chain.result
         assert result is not None
         settlements = [found for (kind, _), found in proven.items() if kind == "settlement"]
@@ -207,7 +208,7 @@ class Reviewing:
         else:
             findings.unknown.append("the initial MSE")
 
-    def _check_history(self, training_id: uuid.UUID, proven: Mapping[Name, Proven], findings: Findings) -> None:
+    def _check_history(self, training_id: uuid.UUID, proven: Mapping[Name, Claimed], findings: Findings) -> None:
         # A training that converged is measured twice after its last round, and either is right.
         known: dict[int, set[int]] = {}
         for name, found in proven.items():
@@ -297,15 +298,31 @@ class _Checker:
             domain,
         )
 
-    def check(self, metric: Metric) -> Proven:
-        """Return what a metric's evidence proves; raises unless that is what the metric says."""
-        statement, mses = verify_metric(
+    def read(self, metric: Metric) -> Claimed:
+        """Return what a metric's evidence claims; raises unless that is what the metric says."""
+        claimed = read_metric(
             metric, self.order.hyper_parameters, self.weights, self.validators, self.rows, self.key, self.domain
         )
+        statement, mse = claimed.statement, claimed.mses[0]
         iteration = 0 if statement.kind == "zero" else statement.round
-        if (metric.iteration, int(metric.mse)) != (iteration, mses[0]):
+        if (metric.iteration, int(metric.mse)) != (iteration, mse):
             raise VerificationFailed(
                 f"an MSE of {metric.mse} after {metric.iteration} iterations was claimed,"
-                f" and the openings show {mses[0]} after {iteration}"
+                f" and the openings show {mse} after {iteration}"
             )
-        return Proven(statement, mses)
+        return claimed
+
+    def verified(self, told: Sequence[Told], findings: Findings) -> Iterator[Told]:
+        """Yield those metrics whose openings hold: all at the price of one, and one by one if that one fails."""
+        try:
+            verify_claims((claim for _, _, claim in told), self.key)
+        except VerificationFailed:
+            for kind, metric, claim in told:
+                try:
+                    verify_claims([claim], self.key)
+                except VerificationFailed as error:
+                    findings.disprove(kind, metric, error)
+                else:
+                    yield kind, metric, claim
+        else:
+            yield from told

@@ -116,7 +116,3 @@ class Course:
     def blaming_buyer(self) -> AbstractContextManager[None]:
         """Name the buyer when the verification of what it said fails in the block."""
         return blaming(f"the model buyer {self.buyer.address}")
-
-    def close(self) -> None:
-        """Stop what runs in the background."""
-        self.randomisers.close()

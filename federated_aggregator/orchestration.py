@@ -16,7 +16,7 @@ from commons.chain.marketplace import Outcome as ArbiterOutcome
 from commons.chain.marketplace import Status as ChainStatus
 from commons.chain.marketplace import Training as OnChain
 from commons.crypto.packing import FRACTION_BITS
-from commons.crypto.paillier import PublicKey, UniformRandomisers
+from commons.crypto.paillier import PublicKey
 from commons.crypto.proofs import KeyProof, verify_key
 from commons.database import now
 from commons.errors import Conflict, InvalidInput, PeerRefused, PeerUnavailable, VerificationFailed
@@ -29,6 +29,7 @@ from commons.protocol.transcript import Header
 from federated_aggregator.course import Course, Deviated, Meter, Party, TooFewAnswered
 from federated_aggregator.evaluations import Evaluations
 from federated_aggregator.peers import Buyer, Owners
+from federated_aggregator.preparation import Preparations
 from federated_aggregator.recorder import Recorder
 from federated_aggregator.rounds import Sum
 from federated_aggregator.storage import Status, Storage, Training
@@ -90,6 +91,7 @@ class Orchestration:
         self._owners = owners
         self._buyer = buyer
         self._chain = chain
+        self._preparations = Preparations()
 
     def register(self) -> None:
         """Register the aggregator's account on chain, once."""
@@ -146,6 +148,7 @@ class Orchestration:
         if deadlines.enforce(market, on_chain):
             on_chain = market.training(training_id)
         if on_chain.status == ChainStatus.OPEN:
+            self._preparations.randomisers(training_id, self._storage.training(training_id).parsed_request.order)
             self._offer(training_id)
         if on_chain.status == ChainStatus.CLOSED:
             if on_chain.startable:
@@ -169,6 +172,7 @@ class Orchestration:
                 self._tell(on_chain, None)
         if on_chain.status in OVER:
             status, reason = OVER[on_chain.status]
+            self._preparations.drop(training_id)
             known = self._storage.training(training_id).reason
             self._storage.move(training_id, status, reason=known or reason)
             self._tell(on_chain, known or reason)
@@ -210,7 +214,7 @@ class Orchestration:
             self._storage.move(on_chain.id, reason=reason)
             market.abort_training(on_chain.id, reason if isinstance(error, PUBLIC) else _unquoted(error, on_chain))
         finally:
-            course.close()
+            self._preparations.drop(on_chain.id)
 
     def _report(self, market: Marketplace, training_id: uuid.UUID, result: Result) -> None:
         market.report_result(training_id, result)
@@ -227,7 +231,7 @@ class Orchestration:
             order=order,
             key=key,
             domain=self._chain.signer().domain,
-            randomisers=UniformRandomisers(key),
+            randomisers=self._preparations.randomisers(on_chain.id, order),
             buyer=Party(request.buyer_url, on_chain.buyer),
             trainers={i: parties[owner.address] for i, owner in enumerate(trainers) if owner.address in parties},
             weights=relative_weights([owner.rows for owner in trainers], order.hyper_parameters.weighting),

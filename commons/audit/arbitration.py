@@ -284,9 +284,9 @@ class _Copied:
         told = f"the aggregator told an MSE of iteration {metric.iteration}"
         validators = self._on_chain.validators
         try:
-            _, (mse, *_) = verify_metric(
+            claimed = verify_metric(
                 metric, self._hyper, self._weights, validators, self._validator_rows, self._key, self._domain
             )
         except Exception as error:
             return f"{told} with evidence that does not hold: {error}"
-        return None if mse == int(metric.mse) else f"{told} that its evidence does not give"
+        return None if claimed.mses[0] == int(metric.mse) else f"{told} that its evidence does not give"

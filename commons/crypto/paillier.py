@@ -36,6 +36,9 @@ _SHORT_WINDOW_BITS = 6
 _UNIFORM_WINDOW_BITS = 5
 _UNIFORM_BASES = 48
 
+_READY = 2048
+"""Uniform randomisers kept ready at most: 1.5 MB of them at 2048 bits."""
+
 
 class InvalidKey(InvalidInput):
     """A public key that cannot be one of this protocol."""
@@ -442,13 +445,13 @@ class UniformRandomisers:
     ----------
     public_key : PublicKey
         The key to make randomisers for.
-    target : int
-        How many to keep ready.
+    count : int
+        How many to compute ahead; all that are asked for beyond are computed on the spot.
     """
 
-    def __init__(self, public_key: PublicKey, target: int = 16) -> None:
+    def __init__(self, public_key: PublicKey, count: int = 64) -> None:
         self._public_key = public_key
-        self._target = target
+        self._to_come = count
         self._ready: deque[tuple[mpz, mpz]] = deque()
         self._bases: list[tuple[mpz, mpz]] = []
         self._tables: FixedBases | None = None
@@ -500,9 +503,10 @@ class UniformRandomisers:
     def _fill(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or len(self._ready) < self._target)
-                if self._closed:
+                self._changed.wait_for(lambda: self._closed or len(self._ready) < _READY)
+                if self._closed or self._to_come == 0:
                     return
+                self._to_come -= 1
             pair = self._powers(1)
             with self._changed:
                 self._ready.extend(pair)

@@ -70,6 +70,11 @@ def settlement_vectors(
     return [trained, *(averaged_model(local_models, coefficients, key) for coefficients in (weights, *points))]
 
 
+def settlement_count(trainers: int) -> int:
+    """Return how many models are scored at the end when that many trainers send one: :func:`settlement_vectors`."""
+    return 2 + 2 * trainers + trainers * (trainers - 1) // 2
+
+
 def settlement_bytes(length: int, trainers: int, key_bits: int) -> int:
     """Return the size of the largest message of a training: the settlement's models, as validators are asked.
 
@@ -82,7 +87,7 @@ def settlement_bytes(length: int, trainers: int, key_bits: int) -> int:
     key_bits : int
         Length of the Paillier modulus.
     """
-    vectors = 2 + 2 * trainers + trainers * (trainers - 1) // 2
+    vectors = settlement_count(trainers)
     ciphertexts = length + length * (length + 1) // 2  # the masked model, and its products
     return vectors * (ciphertexts * 2 * key_bits // 8 + length * SLOT_BITS // 8)
 

@@ -8,12 +8,13 @@ theirs, and signs it; the buyer opens nothing else.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from gmpy2 import powmod
+from gmpy2 import invert, mpz
 
 from commons.crypto.packing import FRACTION_BITS
-from commons.crypto.paillier import PublicKey
+from commons.crypto.paillier import InvalidOpening, PublicKey
 from commons.crypto.proofs import Opening, verify_openings
 from commons.errors import InvalidInput, VerificationFailed
 from commons.protocol import evaluation, wire
@@ -168,12 +169,17 @@ def require_sums(
         vector = signed.verified(Vector, domain, addresses[answer.place], asked)
         scores.append(key.decode(vector.ciphertexts, vectors))
     roots = wire.decode_roots(cosign.randomisers, vectors, key)
-    sums = aggregate(scores, key)
-    expected = [
-        total * powmod(root, key.n, key.n_squared) % key.n_squared for total, root in zip(sums, roots, strict=True)
+    # What was added to the answers is an encryption of zero for each sum.
+    added = [
+        total * invert(own, key.n_squared) % key.n_squared
+        for total, own in zip(key.decode(cosign.totals, vectors), aggregate(scores, key), strict=True)
     ]
-    if expected != key.decode(cosign.totals, vectors):
-        raise VerificationFailed(f"the sums of {cosign.kind} {cosign.round} are not those of the validators' answers")
+    try:
+        verify_openings(added, [Opening(0, int(root)) for root in roots], key)
+    except InvalidOpening:
+        raise VerificationFailed(
+            f"the sums of {cosign.kind} {cosign.round} are not those of the validators' answers"
+        ) from None
 
 
 def require_cosigned(
@@ -210,7 +216,26 @@ def require_cosigned(
         Signed(content=signed_statement, signature=signature).verified(TotalStatement, domain, addresses[place])
 
 
-def verify_metric(
+@dataclass(frozen=True)
+class Claimed:
+    """What a metric claims: what its validators signed, and MSEs that hold if the openings do.
+
+    Parameters
+    ----------
+    statement : TotalStatement
+    mses : list of int
+        In 1e-18 units: one, or of the trained and the averaged model.
+    ciphertexts, openings
+        Of the sums that the MSEs are made of: what is left to verify.
+    """
+
+    statement: TotalStatement
+    mses: list[int]
+    ciphertexts: list[mpz]
+    openings: list[Opening]
+
+
+def read_metric(
     metric: Metric,
     hyper: HyperParameters,
     weights: Sequence[int],
@@ -218,8 +243,8 @@ def verify_metric(
     rows: Sequence[int],
     key: PublicKey,
     domain: Domain,
-) -> tuple[TotalStatement, list[int]]:
-    """Check an MSE that the aggregator reports against what the validators signed and the buyer opened.
+) -> Claimed:
+    """Check an MSE that the aggregator reports against what the validators signed, but for what the buyer opened.
 
     Parameters
     ----------
@@ -237,10 +262,8 @@ def verify_metric(
 
     Returns
     -------
-    statement : TotalStatement
-        What the validators signed.
-    mses : list of int
-        The MSEs that the openings prove, in 1e-18 units: one, or of the trained and the averaged model.
+    Claimed
+        To be verified by :func:`commons.protocol.totals.verify_claims`, with others at the price of one.
 
     Raises
     ------
@@ -259,12 +282,37 @@ def verify_metric(
         raise VerificationFailed(f"{len(metric.totals)} sums of {opened} are opened")
     ciphertexts = key.decode(metric.ciphertexts, vectors)[:opened]
     openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(metric.totals, metric.randomisers, strict=True)]
-    verify_openings(ciphertexts, openings, key)
     counted = sum(rows[place] for place in signed.validators)
-    return signed, [
+    mses = [
         mse(signed.kind, opening.total, scale, counted)
         for opening, scale in zip(openings, scales or (0,), strict=False)
     ]
+    return Claimed(signed, mses, ciphertexts, openings)
+
+
+def verify_claims(claims: Iterable[Claimed], key: PublicKey) -> None:
+    """Check that what metrics claim was opened is in the ciphertexts; raises InvalidOpening if one is not."""
+    ciphertexts: list[mpz] = []
+    openings: list[Opening] = []
+    for claim in claims:
+        ciphertexts += claim.ciphertexts
+        openings += claim.openings
+    verify_openings(ciphertexts, openings, key)
+
+
+def verify_metric(
+    metric: Metric,
+    hyper: HyperParameters,
+    weights: Sequence[int],
+    validators: Sequence[str],
+    rows: Sequence[int],
+    key: PublicKey,
+    domain: Domain,
+) -> Claimed:
+    """Check one metric with its openings: :func:`read_metric` and :func:`verify_claims`."""
+    claimed = read_metric(metric, hyper, weights, validators, rows, key, domain)
+    verify_claims([claimed], key)
+    return claimed
 
 
 def mse(kind: EvaluationKind, total: int, scale: int, rows: int) -> int:

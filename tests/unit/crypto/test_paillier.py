@@ -187,7 +187,7 @@ def test_longer_keys_get_longer_short_exponents() -> None:
 
 
 def test_uniform_randomisers_are_fresh_nth_powers_before_and_after_they_have_tables() -> None:
-    source = UniformRandomisers(PUBLIC, target=4)
+    source = UniformRandomisers(PUBLIC, count=4)
     assert_fresh_nth_powers(source)
     source.close()
     source.take(60)
@@ -198,7 +198,7 @@ def test_uniform_randomisers_are_fresh_nth_powers_before_and_after_they_have_tab
 
 
 def test_uniform_randomisers_are_ready_before_they_are_asked_for() -> None:
-    source = UniformRandomisers(PUBLIC, target=3)
+    source = UniformRandomisers(PUBLIC, count=3)
     while len(source._ready) < 3:
         time.sleep(0.01)
     ready = list(source._ready)
@@ -216,7 +216,7 @@ def test_generated_primes_leave_three_when_divided_by_four() -> None:
 
 
 def test_uniform_randomisers_come_with_their_roots_before_and_after_they_have_tables() -> None:
-    source = UniformRandomisers(PUBLIC, target=4)
+    source = UniformRandomisers(PUBLIC, count=4)
     pairs = source.take_with_roots(20)
     source.close()
     source.take(60)

@@ -81,8 +81,7 @@ class Reported:
 
 def verified(parties: Parties, metric: Metric) -> list[int]:
     hyper = parties.order.hyper_parameters
-    _, mses = verify_metric(metric, hyper, (1, 1), parties.addresses, (ROWS, ROWS), parties.key, parties.domain)
-    return mses
+    return verify_metric(metric, hyper, (1, 1), parties.addresses, (ROWS, ROWS), parties.key, parties.domain).mses
 
 
 @pytest.fixture

@@ -111,7 +111,9 @@ class Evaluation:
         )
 
     def verify(self, metric: Metric, domain: Domain = DOMAIN) -> tuple[TotalStatement, list[int]]:
-        return totals.verify_metric(metric, HYPER, WEIGHTS, ADDRESSES, ROWS, self.private_key.public_key, domain)
+        key = self.private_key.public_key
+        claimed = totals.verify_metric(metric, HYPER, WEIGHTS, ADDRESSES, ROWS, key, domain)
+        return claimed.statement, claimed.mses
 
 
 def answer(place: int, ciphertexts: Sequence[mpz], asked: Signed, key: PrivateKey) -> Reply:
