@@ -22,6 +22,7 @@ from pydantic import (
 
 from commons.errors import ConfigurationError
 from commons.protocol.messages import Address, Url, problems_of
+from commons.users.storage import Registration
 
 PREFIX = "DELTAML_"
 DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
@@ -45,6 +46,8 @@ class Config(BaseModel):
     account_password_file: Path | None = None
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     max_upload_mb: int = Field(default=1024, ge=1)
+    registration: Registration = Registration.FIRST
+    token_hours: float = Field(default=12, gt=0, le=24 * 365)
 
     @field_validator("database_url")
     @classmethod

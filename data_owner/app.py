@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask
@@ -18,7 +19,7 @@ from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
 from commons.users import api as users_api
-from commons.users.storage import Users
+from commons.users.accounts import Accounts
 from data_owner.answering import Answering
 from data_owner.api import datasets, models, registration, trainings
 from data_owner.config import Config
@@ -47,7 +48,8 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     database.migrate(MIGRATIONS)
     chain = Connection(config)
     storage = Storage(database)
-    users = Users(database)
+    lifetime = timedelta(hours=config.token_hours)
+    accounts = Accounts(database, config.public_url, lambda: chain.marketplace().chain_id, lifetime)
     journal = Journal(database)
     reviewing = Reviewing(storage, journal, chain)
     participation = Participation(storage, chain, Peers(chain), reviewing)
@@ -66,12 +68,14 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     app = application.create(__name__)
     app.register_blueprint(application.health("data_owner", "/helpers/ping"))
     app.register_blueprint(application.contract(chain))
-    app.register_blueprint(users_api.blueprint(users, chain.address))
-    app.register_blueprint(registration.blueprint(users, participation, config))
+    app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
+    app.register_blueprint(registration.blueprint(accounts.users, participation, config))
     app.register_blueprint(datasets.blueprint(storage, scratch, config.max_upload_mb * 2**20))
     app.register_blueprint(models.blueprint(storage, participation))
     app.register_blueprint(
         trainings.blueprint(storage, participation, answers, reviewing, Signatures(chain), driver.nudge, caller)
     )
+    # Services sign what they send to the routes of trainings.
+    accounts.access.protect(app, anyone=users_api.FOR_ANYONE | {"health", "trainings"}, users={"users"})
     app.extensions["driver"] = driver
     return app

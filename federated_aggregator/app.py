@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask
@@ -14,6 +15,8 @@ from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
+from commons.users import api as users_api
+from commons.users.accounts import Accounts
 from federated_aggregator.api import aggregator, models
 from federated_aggregator.config import Config
 from federated_aggregator.evaluations import Evaluations
@@ -46,6 +49,8 @@ def create_app(
     database.migrate(MIGRATIONS)
     chain = Connection(config)
     storage = Storage(database)
+    lifetime = timedelta(hours=config.token_hours)
+    accounts = Accounts(database, config.public_url, lambda: chain.marketplace().chain_id, lifetime)
     records = transcripts(Journal(database), chain)
     signatures = Signatures(chain)
     peers = Peers(chain)
@@ -62,5 +67,10 @@ def create_app(
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(aggregator.blueprint(storage, chain, signatures))
     app.register_blueprint(models.blueprint(storage, records, lifecycle, chain, signatures, caller, driver.nudge))
+    app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
+    signed = {"aggregator.register", "models.take_order", "models.accepted", "models.transcript"}
+    accounts.access.protect(
+        app, anyone=users_api.FOR_ANYONE | signed | {"health", "aggregator.describe"}, users={"users"}
+    )
     app.extensions["driver"] = driver
     return app

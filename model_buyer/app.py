@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 from flask import Flask
@@ -16,7 +17,7 @@ from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
 from commons.users import api as users_api
-from commons.users.storage import Users
+from commons.users.accounts import Accounts
 from model_buyer.answering import Answering
 from model_buyer.api import models, trainings
 from model_buyer.api import predictions as predictions_api
@@ -54,7 +55,8 @@ def create_app(
     database.migrate(MIGRATIONS)
     chain = Connection(config)
     storage = Storage(database)
-    users = Users(database)
+    lifetime = timedelta(hours=config.token_hours)
+    accounts = Accounts(database, config.public_url, lambda: chain.marketplace().chain_id, lifetime)
     vault = Vault(config.data_dir / "secret.key")
     journal = Journal(database)
     ordering = Ordering(
@@ -80,11 +82,13 @@ def create_app(
     app = application.create(__name__)
     app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
     app.register_blueprint(application.contract(chain))
-    app.register_blueprint(users_api.blueprint(users, chain.address))
-    app.register_blueprint(models.blueprint(storage, users, ordering))
+    app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
+    app.register_blueprint(models.blueprint(storage, accounts, ordering))
     app.register_blueprint(predictions_api.blueprint(storage, predictions, limit_bytes))
     app.register_blueprint(
         trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, caller)
     )
+    # Services sign what they send to the routes of trainings.
+    accounts.access.protect(app, anyone=users_api.FOR_ANYONE | {"health", "trainings"}, users={"users", "predictions"})
     app.extensions["driver"] = driver
     return app

@@ -16,7 +16,7 @@ from commons.protocol.messages import Address, Body, Name, matching
 from commons.users.accounts import Accounts
 from commons.users.limits import client_key
 from commons.users.passwords import MAX_LENGTH
-from commons.users.storage import Registration, Role, Token, User, Users
+from commons.users.storage import Registration, Role, Token, User
 from commons.users.wallet import LOGIN, linking
 
 Email = Annotated[
@@ -135,7 +135,7 @@ def _private(content: dict[str, Any]) -> Response:
     return answer
 
 
-def protected(accounts: Accounts, registration: Registration, account: str) -> Blueprint:
+def blueprint(accounts: Accounts, registration: Registration, account: str) -> Blueprint:
     """Make the routes. They look after themselves: to :meth:`commons.users.access.Access.protect` they are for users.
 
     Those of :data:`FOR_ANYONE` are for whoever has not logged in.
@@ -274,51 +274,6 @@ def protected(accounts: Accounts, registration: Registration, account: str) -> B
     @routes.post("/<uuid:user_id>/address")
     def set_address(user_id: uuid.UUID) -> ResponseReturnValue:
         access.self_or_operator(user_id)
-        address = bodies.read(AddressField).address
-        if address.lower() != account.lower():
-            raise InvalidInput(f"this service acts through its own account, {account}: give that one", "address")
-        return jsonify(document(users.change(user_id, address=account)))
-
-    return routes
-
-
-def blueprint(users: Users, account: str) -> Blueprint:
-    """Make the routes.
-
-    Parameters
-    ----------
-    users : Users
-        The users of the service.
-    account : str
-        Address of the service's Ethereum account.
-    """
-    routes = Blueprint("users", __name__, url_prefix="/users")
-
-    @routes.post("")
-    def create() -> ResponseReturnValue:
-        fields = bodies.read(UserFields)
-        return jsonify(document(users.add(fields.name, fields.email))), HTTPStatus.CREATED
-
-    @routes.get("")
-    def list_all() -> ResponseReturnValue:
-        return jsonify({"users": [document(user) for user in users.all()]})
-
-    @routes.get("/<uuid:user_id>")
-    def show(user_id: uuid.UUID) -> ResponseReturnValue:
-        return jsonify(document(users.get(user_id)))
-
-    @routes.put("/<uuid:user_id>")
-    def change(user_id: uuid.UUID) -> ResponseReturnValue:
-        fields = bodies.read(UserFields)
-        return jsonify(document(users.change(user_id, name=fields.name, email=fields.email)))
-
-    @routes.delete("/<uuid:user_id>")
-    def delete(user_id: uuid.UUID) -> ResponseReturnValue:
-        users.delete(user_id)
-        return "", HTTPStatus.NO_CONTENT
-
-    @routes.post("/<uuid:user_id>/address")
-    def set_address(user_id: uuid.UUID) -> ResponseReturnValue:
         address = bodies.read(AddressField).address
         if address.lower() != account.lower():
             raise InvalidInput(f"this service acts through its own account, {account}: give that one", "address")

@@ -27,7 +27,7 @@ from commons.protocol.messages import (
     Real,
 )
 from commons.protocol.outcome import settlement_bytes
-from commons.users.storage import Users
+from commons.users.accounts import Accounts
 from model_buyer.ordering import NewOrder, Ordering, Periods
 from model_buyer.storage import Model, Status, Storage
 
@@ -85,15 +85,20 @@ class OrderFields(Body):
         return value
 
 
-def blueprint(storage: Storage, users: Users, ordering: Ordering) -> Blueprint:
+def blueprint(storage: Storage, accounts: Accounts, ordering: Ordering) -> Blueprint:
     """Make the routes."""
     routes = Blueprint("models", __name__, url_prefix="/models")
+
+    def own(model_id: uuid.UUID) -> Model:
+        model = storage.model(model_id)
+        accounts.access.require_own(model.user_id, f"model {model_id}")
+        return model
 
     @routes.post("")
     def order() -> ResponseReturnValue:
         fields = bodies.read(OrderFields)
         _require_sendable(fields)
-        users.get(fields.user_id)
+        accounts.users.get(fields.user_id)
         model = ordering.order(
             NewOrder(
                 user_id=fields.user_id,
@@ -115,11 +120,12 @@ def blueprint(storage: Storage, users: Users, ordering: Ordering) -> Blueprint:
 
     @routes.get("")
     def list_all() -> ResponseReturnValue:
-        return jsonify({"models": [_summary(model) for model in storage.models()]})
+        user_id = accounts.access.user().id
+        return jsonify({"models": [_summary(model) for model in storage.models() if model.user_id == user_id]})
 
     @routes.get("/<uuid:model_id>")
     def show(model_id: uuid.UUID) -> ResponseReturnValue:
-        return jsonify(_document(storage, storage.model(model_id)))
+        return jsonify(_document(storage, own(model_id)))
 
     return routes
 

@@ -70,7 +70,7 @@ class Service:
     def _app(self, registration: Registration) -> Flask:
         app = application.create(__name__)
         app.register_blueprint(application.health("service", "/helpers/ping"))
-        app.register_blueprint(api.protected(self.accounts, registration, ACCOUNT))
+        app.register_blueprint(api.blueprint(self.accounts, registration, ACCOUNT))
         app.register_blueprint(self._models())
         self.access.protect(app, anyone=api.FOR_ANYONE | {"health", "models.notice"}, users={"users", "models.predict"})
         return app
