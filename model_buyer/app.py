@@ -68,7 +68,7 @@ def create_app(
     caller = RequestVerifier(config.public_url).caller
     files, limit_bytes = config.data_dir / "files", config.max_upload_mb * 2**20
     files.mkdir(exist_ok=True, mode=0o700)
-    predictions = Predictions(database, storage, files, uploads.most_values(limit_bytes))
+    predictions = Predictions(database, files, uploads.most_values(limit_bytes))
 
     def advance(model_id: uuid.UUID) -> None:
         model = ordering.follow(model_id)
@@ -84,7 +84,7 @@ def create_app(
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     app.register_blueprint(models.blueprint(storage, accounts, ordering))
-    app.register_blueprint(predictions_api.blueprint(storage, predictions, limit_bytes))
+    app.register_blueprint(predictions_api.blueprint(storage, predictions, accounts.access, limit_bytes))
     app.register_blueprint(
         trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, caller)
     )

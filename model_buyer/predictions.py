@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ForeignKey, func, select
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ForeignKey, Select, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from commons.database import Database, now
-from commons.errors import Conflict, InvalidInput
-from commons.lifecycle import find
+from commons.errors import Conflict, InvalidInput, NotFound
 from commons.protocol.messages import LARGEST_VALUE
 from commons.tables import isolated
-from model_buyer.storage import Base, Model, Status, Storage
+from commons.users.storage import User
+from model_buyer.storage import Base, Model, Status
 
 MAX_ROWS = 100_000
 
@@ -27,11 +27,15 @@ FloatArray = npt.NDArray[np.float64]
 
 
 class File(Base):
-    """A table that a user uploaded. Its bytes lie in the service's folder of files, under its id."""
+    """A table that a user uploaded. Its bytes lie in the service's folder of files, under its id.
+
+    ``user_id`` is None for those from before users logged in: nobody can use them any more.
+    """
 
     __tablename__ = "files"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey(User.id))
     name: Mapped[str]
     rows: Mapped[int]
     columns: Mapped[list[Any]]
@@ -97,25 +101,24 @@ class Predictions:
     ----------
     database : Database
         Where they are listed.
-    storage : Storage
-        The models.
     folder : Path
         Where the files' bytes lie.
     most_values : int
         How many numbers a file may have.
     """
 
-    def __init__(self, database: Database, storage: Storage, folder: Path, most_values: int) -> None:
+    def __init__(self, database: Database, folder: Path, most_values: int) -> None:
         self._database = database
-        self._storage = storage
         self._folder = folder
         self._most_values = most_values
 
-    def keep(self, save: Callable[[Path], str]) -> File:
+    def keep(self, user_id: uuid.UUID, save: Callable[[Path], str]) -> File:
         """Keep a table for predictions.
 
         Parameters
         ----------
+        user_id : UUID
+            Whose it is.
         save : callable
             Writes the table's bytes to the path it is given, and returns what the user calls it.
 
@@ -130,7 +133,7 @@ class Predictions:
             name = save(path)
             with isolated.opened(path, self._most_values) as table:
                 rows = sum(len(block) for block in _bounded(table.blocks))
-            file = File(id=file_id, name=name, rows=rows, columns=list(table.columns))
+            file = File(id=file_id, user_id=user_id, name=name, rows=rows, columns=list(table.columns))
             with self._database.write() as session:
                 session.add(file)
         except BaseException:
@@ -138,14 +141,14 @@ class Predictions:
             raise
         return file
 
-    def forget(self, file_id: uuid.UUID) -> None:
-        """Delete a file; NotFound if there is none of that id. What was predicted from it stays."""
+    def forget(self, user_id: uuid.UUID, file_id: uuid.UUID) -> None:
+        """Delete a user's file; NotFound if it has none of that id. What was predicted from it stays."""
         with self._database.write() as session:
-            session.delete(find(session, File, file_id))
+            session.delete(_own_file(session, user_id, file_id))
         self._path(file_id).unlink(missing_ok=True)
 
-    def predict_file(self, model_id: uuid.UUID, file_id: uuid.UUID) -> tuple[Prediction, FloatArray]:
-        """Predict for every row of a file.
+    def predict_file(self, model: Model, file_id: uuid.UUID) -> tuple[Prediction, FloatArray]:
+        """Predict for every row of a file of the user who ordered the model.
 
         Returns
         -------
@@ -155,13 +158,13 @@ class Predictions:
         Raises
         ------
         NotFound, Conflict
-            There is no such model or file, or the model is not finished.
+            The user has no such file, or the model is not finished.
         InvalidInput
             The file's columns are not the model's.
         """
-        fitted = FittedModel.of(self._storage.model(model_id))
+        fitted = FittedModel.of(model)
         with self._database.read() as session:
-            file = find(session, File, file_id)
+            file = _own_file(session, model.user_id, file_id)
         places, goal = _places(file.columns, fitted)
         predicted, targets = [], []
         with isolated.opened(self._path(file_id), self._most_values) as table:
@@ -169,9 +172,9 @@ class Predictions:
                 predicted.append(fitted.predict(block[:, places]))
                 if goal is not None:
                     targets.append(block[:, goal])
-        return self._add(model_id, file_id, np.concatenate(predicted), np.concatenate(targets) if targets else None)
+        return self._add(model.id, file_id, np.concatenate(predicted), np.concatenate(targets) if targets else None)
 
-    def predict_rows(self, model_id: uuid.UUID, rows: Sequence[Any]) -> tuple[Prediction, FloatArray]:
+    def predict_rows(self, model: Model, rows: Sequence[Any]) -> tuple[Prediction, FloatArray]:
         """Predict for rows that are either lists of numbers, in the order of the model's features, or named numbers.
 
         Returns
@@ -181,28 +184,31 @@ class Predictions:
 
         Raises
         ------
-        NotFound, Conflict
-            There is no such model, or it is not finished.
+        Conflict
+            The model is not finished.
         InvalidInput
             A row has not the model's columns, or something else than numbers.
         """
-        fitted = FittedModel.of(self._storage.model(model_id))
+        fitted = FittedModel.of(model)
         table, targets = _table(rows, fitted)
-        return self._add(model_id, None, fitted.predict(table), targets)
+        return self._add(model.id, None, fitted.predict(table), targets)
 
-    def get(self, prediction_id: uuid.UUID) -> tuple[Prediction, FloatArray]:
-        """Return a prediction and its values; NotFound if there is none of that id."""
+    def get(self, user_id: uuid.UUID, prediction_id: uuid.UUID) -> tuple[Prediction, FloatArray]:
+        """Return a user's prediction and its values; NotFound if it has none of that id."""
         with self._database.read() as session:
-            prediction = find(session, Prediction, prediction_id)
+            prediction = session.scalar(_of(user_id).where(Prediction.id == prediction_id))
+            if prediction is None:
+                raise NotFound(f"there is no prediction {prediction_id}")
             values = session.scalars(select(Prediction.values).where(Prediction.id == prediction_id)).one()
         return prediction, np.frombuffer(values)
 
-    def page(self, limit: int, offset: int) -> tuple[list[Prediction], int]:
-        """Return `limit` predictions after the first `offset`, the newest first, and how many there are in all."""
+    def page(self, user_id: uuid.UUID, limit: int, offset: int) -> tuple[list[Prediction], int]:
+        """Return `limit` of a user's predictions after the first `offset`, the newest first, and how many it has."""
         with self._database.read() as session:
-            query = select(Prediction).order_by(Prediction.created.desc(), Prediction.id)
-            total = session.scalar(select(func.count()).select_from(Prediction)) or 0
-            return list(session.scalars(query.limit(limit).offset(offset))), total
+            query = _of(user_id)
+            total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
+            newest = query.order_by(Prediction.created.desc(), Prediction.id)
+            return list(session.scalars(newest.limit(limit).offset(offset))), total
 
     def _add(
         self, model_id: uuid.UUID, file_id: uuid.UUID | None, values: FloatArray, targets: FloatArray | None
@@ -223,6 +229,17 @@ class Predictions:
 
     def _path(self, file_id: uuid.UUID) -> Path:
         return self._folder / file_id.hex
+
+
+def _of(user_id: uuid.UUID) -> Select[Prediction]:
+    return select(Prediction).join(Model, Model.id == Prediction.model_id).where(Model.user_id == user_id)
+
+
+def _own_file(session: Session, user_id: uuid.UUID, file_id: uuid.UUID) -> File:
+    file = session.get(File, file_id)
+    if file is None or file.user_id != user_id:
+        raise NotFound(f"there is no file {file_id}")
+    return file
 
 
 def score(predicted: FloatArray, targets: FloatArray) -> tuple[float, float | None]:

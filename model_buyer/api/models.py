@@ -98,7 +98,8 @@ def blueprint(storage: Storage, accounts: Accounts, ordering: Ordering) -> Bluep
     def order() -> ResponseReturnValue:
         fields = bodies.read(OrderFields)
         _require_sendable(fields)
-        accounts.users.get(fields.user_id)
+        if fields.user_id != accounts.access.user().id:
+            raise InvalidInput("must be your own id: models are seen by who ordered them", "user_id")
         model = ordering.order(
             NewOrder(
                 user_id=fields.user_id,

@@ -12,6 +12,7 @@ from pydantic import Field, WithJsonSchema, model_validator
 
 from commons.http import bodies, uploads
 from commons.protocol.messages import Body
+from commons.users.access import Access
 from model_buyer.predictions import MAX_ROWS, File, FittedModel, FloatArray, Prediction, Predictions
 from model_buyer.storage import Model, Storage
 
@@ -59,18 +60,23 @@ class Download(Body):
     format: Literal["json", "sklearn"] = "json"
 
 
-def blueprint(storage: Storage, predictions: Predictions, limit_bytes: int) -> Blueprint:
+def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_bytes: int) -> Blueprint:
     """Make the routes; `limit_bytes` is how large an upload may be."""
     routes = Blueprint("predictions", __name__)
 
+    def own(model_id: uuid.UUID) -> Model:
+        model = storage.model(model_id)
+        access.require_own(model.user_id, f"model {model_id}")
+        return model
+
     @routes.post("/helpers/file")
     def upload() -> ResponseReturnValue:
-        file = predictions.keep(lambda path: uploads.receive(path, limit_bytes))
+        file = predictions.keep(access.user().id, lambda path: uploads.receive(path, limit_bytes))
         return jsonify(_file(file)), HTTPStatus.CREATED
 
     @routes.delete("/helpers/file/<uuid:file_id>")
     def forget(file_id: uuid.UUID) -> ResponseReturnValue:
-        predictions.forget(file_id)
+        predictions.forget(access.user().id, file_id)
         return "", HTTPStatus.NO_CONTENT
 
     @routes.post("/predictions")
@@ -78,26 +84,26 @@ def blueprint(storage: Storage, predictions: Predictions, limit_bytes: int) -> B
         request.max_content_length = ROWS_BYTES
         fields = bodies.read(PredictionFields)
         if fields.file_id is not None:
-            made = predictions.predict_file(fields.model_id, fields.file_id)
+            made = predictions.predict_file(own(fields.model_id), fields.file_id)
         else:
-            made = predictions.predict_rows(fields.model_id, fields.rows or [])
+            made = predictions.predict_rows(own(fields.model_id), fields.rows or [])
         return jsonify(_document(*made)), HTTPStatus.CREATED
 
     @routes.get("/predictions")
     def list_all() -> ResponseReturnValue:
         page = Page.model_validate(request.args.to_dict())
-        found, total = predictions.page(page.limit, page.offset)
+        found, total = predictions.page(access.user().id, page.limit, page.offset)
         listed = [_summary(prediction) for prediction in found]
         return jsonify({"predictions": listed, "total": total, "limit": page.limit, "offset": page.offset})
 
     @routes.get("/predictions/<uuid:prediction_id>")
     def show(prediction_id: uuid.UUID) -> ResponseReturnValue:
-        return jsonify(_document(*predictions.get(prediction_id)))
+        return jsonify(_document(*predictions.get(access.user().id, prediction_id)))
 
     @routes.get("/models/<uuid:model_id>/download")
     def download(model_id: uuid.UUID) -> ResponseReturnValue:
         form = Download.model_validate(request.args.to_dict()).format
-        model = storage.model(model_id)
+        model = own(model_id)
         fitted = FittedModel.of(model)
         if form == "json":
             document, name = _for_people(model, fitted), f"{model_id}.json"

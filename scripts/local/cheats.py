@@ -251,7 +251,7 @@ class Stage:
             platform=platform,
             buyer=buyer,
             buyer_id=buyer_id,
-            aggregator=flow.Aggregator(platform.urls["aggregator"]),
+            aggregator=flow.Aggregator.entered(platform.urls["aggregator"]),
             owners=owners,
             market=Marketplace(platform.urls["chain"], contract),
             names={str(account.address): name for name, account in platform.accounts.items()},

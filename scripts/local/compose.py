@@ -120,7 +120,7 @@ class Town:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.buyer = flow.Buyer(stack.urls["buyer"])
-        self._aggregator = flow.Aggregator(stack.urls["aggregator"])
+        self._aggregator = flow.Aggregator.entered(stack.urls["aggregator"])
         owners = {name: flow.Owner(url) for name, url in stack.urls.items() if name.startswith("owner-")}
         self._services = {**owners, "aggregator": self._aggregator, "buyer": self.buyer}
         tables = diabetes.split(len(owners))

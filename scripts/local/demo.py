@@ -134,7 +134,7 @@ def _bring_up(platform: LocalPlatform, console: Console) -> None:
 
 def _train(platform: LocalPlatform, console: Console) -> Report:
     buyer = flow.Buyer(platform.urls["buyer"])
-    aggregator = flow.Aggregator(platform.urls["aggregator"])
+    aggregator = flow.Aggregator.entered(platform.urls["aggregator"])
     owners = {name: flow.Owner(url) for name, url in platform.urls.items() if name.startswith("owner-")}
     tables = dict(zip(owners, diabetes.split(len(owners), ROWS), strict=True))
     rows = {name: f"{place * ROWS}–{(place + 1) * ROWS - 1}" for place, name in enumerate(owners)}

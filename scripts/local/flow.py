@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,22 +53,34 @@ class Service:
             raise PeerRefused(url, answer.status_code, _detail(answer))
         return answer.json() if answer.content else None
 
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The headers that say who is calling: none before logging in."""
+        return {name: str(value) for name, value in self._session.headers.items() if name == "Authorization"}
+
     def contract(self) -> Json:
         """Return the service's chain settings: address, chain_id, account, role, balance_wei, credit_wei."""
         return self._json("GET", "/contract")
 
-    def create_user(self, name: str, email: str) -> str:
-        """Create a user and return its id."""
-        return str(self._json("POST", "/users", json={"name": name, "email": email})["id"])
+    def create_user(self, name: str, email: str, password: str) -> str:
+        """Create a user and return its id. Without a token, that is for the first user of a service."""
+        return str(self._json("POST", "/users", json={"name": name, "email": email, "password": password})["id"])
+
+    def log_in(self, email: str, password: str) -> None:
+        """Have a token sent with every call from now on."""
+        token = self._json("POST", "/users/login", json={"email": email, "password": password})["token"]
+        self._session.headers["Authorization"] = f"Bearer {token}"
 
     def set_address(self, user_id: str, address: str) -> None:
         """Tell the service the user's Ethereum address, which must be the service's own."""
         self.call("POST", f"/users/{user_id}/address", json={"address": address})
 
     def sign_up(self, name: str) -> tuple[str, str]:
-        """Create a user with the service's own account; return the user's id and the address."""
+        """Create the service's first user with the service's own account, and log in; return its id and the address."""
+        email, password = f"{name}@example.org", secrets.token_urlsafe()
+        user_id = self.create_user(name, email, password)
+        self.log_in(email, password)
         address = str(self.contract()["account"])
-        user_id = self.create_user(name, f"{name}@example.org")
         self.set_address(user_id, address)
         return user_id, address
 
@@ -175,6 +188,13 @@ class Buyer(Service):
 
 class Aggregator(Service):
     """The federated aggregator's service."""
+
+    @classmethod
+    def entered(cls, url: str) -> Aggregator:
+        """Return the service of an aggregator whose operator has signed up."""
+        aggregator = cls(url)
+        aggregator.sign_up("operator")
+        return aggregator
 
     def data_owners(self) -> list[Json]:
         """Return address and URL of the registered data owners."""

@@ -27,6 +27,12 @@ class Town:
     aggregator: flow.Aggregator
     members: dict[str, flow.Member]
 
+    @property
+    def services(self) -> dict[str, flow.Service]:
+        """The clients of everybody who is signed up, by the names of their services."""
+        owners = {name: member.owner for name, member in self.members.items()}
+        return {"buyer": self.buyer, "aggregator": self.aggregator, **owners}
+
     def order(self, **optional: Any) -> str:
         """Order a quick training (or another, by ``hyper_parameters``) and return its id."""
         optional = {"hyper_parameters": QUICK} | optional
@@ -58,4 +64,4 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         }
         buyer = flow.Buyer(platform.urls["buyer"])
         buyer_id, _ = buyer.sign_up("buyer")
-        yield Town(platform, buyer, buyer_id, flow.Aggregator(platform.urls["aggregator"]), members)
+        yield Town(platform, buyer, buyer_id, flow.Aggregator.entered(platform.urls["aggregator"]), members)

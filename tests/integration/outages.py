@@ -129,7 +129,7 @@ def found(platform: LocalPlatform) -> Town:
     }
     buyer = flow.Buyer(platform.urls["buyer"])
     buyer_id, _ = buyer.sign_up("buyer")
-    return Town(platform, buyer, buyer_id, flow.Aggregator(platform.urls["aggregator"]), members)
+    return Town(platform, buyer, buyer_id, flow.Aggregator.entered(platform.urls["aggregator"]), members)
 
 
 def chain_of(town: Town, name: str | None = None) -> Marketplace:

@@ -11,10 +11,11 @@ from typing import Any
 
 import ormsgpack
 import requests
+from flask.testing import FlaskClient
+from requests.auth import AuthBase
 from werkzeug.test import TestResponse
 
 from commons.http.bodies import MESSAGEPACK
-from scripts.local import flow
 from tests.integration.conftest import Town
 
 Json = dict[str, Any]
@@ -29,11 +30,34 @@ LISTS = {
 }
 
 
-def session() -> requests.Session:
-    """Return a session that reaches the services directly."""
+class Tokens(AuthBase):
+    """Sends every service the token of who is signed up there, unless a call says otherwise."""
+
+    def __init__(self, town: Town) -> None:
+        self._headers = {service.url: service.authorization for service in town.services.values()}
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        origin = "/".join(str(request.url).split("/")[:3])
+        for name, value in self._headers.get(origin, {}).items():
+            request.headers.setdefault(name, value)
+        return request
+
+
+def session(town: Town) -> requests.Session:
+    """Return a session that reaches the services directly, logged in at all of them."""
     made = requests.Session()
     made.trust_env = False
+    made.auth = Tokens(town)
     return made
+
+
+def sign_up(client: FlaskClient) -> str:
+    """Create the first user of a service in this process, and have the client send its token; return its id."""
+    proof = {"email": "poor@example.org", "password": "a horse has no wallet"}
+    user_id = client.post("/users", json={"name": "poor", **proof}).get_json()["id"]
+    token = client.post("/users/login", json=proof).get_json()["token"]
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {token}"
+    return str(user_id)
 
 
 def refused(answer: requests.Response | TestResponse, status: int, *fields: str) -> str:
@@ -56,7 +80,7 @@ def unchanged(town: Town, service: str) -> Iterator[str]:
     """Yield a service's URL, and check afterwards that it lists what it listed before."""
 
     def listed() -> list[Any]:
-        client = flow.Service(town.platform.urls[service])
+        client = town.services[service]
         lists = [client.call("GET", path) for path in LISTS[service]]
         # A training may move on meanwhile, and be on offer no more, but none appears or goes.
         return [

@@ -42,13 +42,13 @@ from commons.protocol.messages import (
 from model_buyer.config import Config
 from scripts.local import diabetes, flow
 from tests.integration.conftest import ROWS, Town
-from tests.integration.refusals import GONE, Json, refused, send, session, unchanged, with_value
+from tests.integration.refusals import GONE, Json, refused, send, session, sign_up, unchanged, with_value
 from tests.signing import voice
 
 
 @pytest.fixture(scope="module")
-def http() -> Iterator[requests.Session]:
-    with session() as made:
+def http(town: Town) -> Iterator[requests.Session]:
+    with session(town) as made:
         yield made
 
 
@@ -346,7 +346,7 @@ def test_bad_user_is_refused(town: Town, http: requests.Session, service: str, b
 def test_user_stays_as_it_is_when_a_change_is_refused(town: Town, http: requests.Session) -> None:
     with unchanged(town, "buyer") as url:
         user = f"{url}/users/{town.buyer_id}"
-        again = {"name": "Eve", "email": "buyer@example.org"}
+        again = {"name": "Eve", "email": "buyer@example.org", "password": "a sentence that is long enough"}
         assert "there is a user with the e-mail address" in refused(http.post(f"{url}/users", json=again), 409)
         refused(http.put(user, json={"name": "", "email": "a@b.example"}), 422, "name")
         words = "must be an Ethereum address: 0x and 40 hexadecimal digits"
@@ -358,7 +358,8 @@ def test_user_stays_as_it_is_when_a_change_is_refused(town: Town, http: requests
 
 def test_owner_without_an_address_cannot_register(town: Town, http: requests.Session) -> None:
     with unchanged(town, "owner-1") as url:
-        user_id = flow.Owner(url).create_user("newcomer", "newcomer@example.org")
+        newcomer = "newcomer", "newcomer@example.org", "a sentence that is long enough"
+        user_id = town.services["owner-1"].create_user(*newcomer)
         answer = http.post(f"{url}/users/{user_id}/register")
         assert f"POST /users/{user_id}/address first" in refused(answer, 409)
         assert http.delete(f"{url}/users/{user_id}").status_code == 204
@@ -544,8 +545,7 @@ def buyer(town: Town, tmp_path: Path) -> Iterator[Callable[..., FlaskClient]]:
 
 
 def order_in_vain(client: FlaskClient) -> TestResponse:
-    user = client.post("/users", json={"name": "Ada", "email": "ada@example.org"}).get_json()
-    answer = client.post("/models", json=flow.order_for(user["id"], diabetes.FEATURES))
+    answer = client.post("/models", json=flow.order_for(sign_up(client), diabetes.FEATURES))
     assert client.get("/models").get_json() == {"models": []}
     return answer
 

@@ -54,8 +54,8 @@ LENGTH = len(diabetes.FEATURES) + 1
 
 
 @pytest.fixture(scope="module")
-def http() -> Iterator[requests.Session]:
-    with session() as made:
+def http(town: Town) -> Iterator[requests.Session]:
+    with session(town) as made:
         yield made
 
 

@@ -34,7 +34,7 @@ from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
 from tests.integration.conftest import QUICK, Town
 from tests.integration.outages import Case, begin, chain_of, found, freeze, frozen, mend, restart, thaw, until
-from tests.integration.refusals import session
+from tests.integration.refusals import session, sign_up
 from tests.signing import Voice, domain
 
 LONG = {"iterations": 30, "learning_rate": 1.5, "evaluation_interval": 5}
@@ -228,7 +228,8 @@ def test_order_is_refused_while_the_aggregator_is_unreachable(hamlet: Town) -> N
     before, known = chain.balance(buyer), hamlet.buyer.call("GET", "/models")
     hamlet.platform.kill("aggregator")
     order = flow.order_for(hamlet.buyer_id, diabetes.FEATURES)
-    answer = requests.post(f"{hamlet.platform.urls['buyer']}/models", json=order, timeout=60)
+    with session(hamlet) as http:
+        answer = http.post(f"{hamlet.platform.urls['buyer']}/models", json=order, timeout=60)
     hamlet.platform.restart("aggregator")
     expect_problem(answer, HTTPStatus.SERVICE_UNAVAILABLE, "does not answer")
     assert (chain.balance(buyer), hamlet.buyer.call("GET", "/models")) == (before, known)
@@ -281,11 +282,12 @@ def test_services_wait_for_a_chain_that_is_down_and_go_on_when_it_is_back(town: 
     platform.stop("chain")
     restart(platform, *away)  # healthy without a chain
     urls = platform.urls
-    for url in [f"{urls[name]}/contract" for name in away] + [f"{urls['aggregator']}/model/{case.id}"]:
-        expect_problem(requests.get(url, timeout=60), HTTPStatus.SERVICE_UNAVAILABLE, "the chain does not answer")
-    order = flow.order_for(town.buyer_id, diabetes.FEATURES)
-    answer = requests.post(f"{urls['buyer']}/models", json=order, timeout=60)
-    expect_problem(answer, HTTPStatus.SERVICE_UNAVAILABLE, "the chain does not answer")
+    with session(town) as http:
+        for url in [f"{urls[name]}/contract" for name in away] + [f"{urls['aggregator']}/model/{case.id}"]:
+            expect_problem(http.get(url, timeout=60), HTTPStatus.SERVICE_UNAVAILABLE, "the chain does not answer")
+        order = flow.order_for(town.buyer_id, diabetes.FEATURES)
+        answer = http.post(f"{urls['buyer']}/models", json=order, timeout=60)
+        expect_problem(answer, HTTPStatus.SERVICE_UNAVAILABLE, "the chain does not answer")
     platform.restart("chain")
     case.expect_agreement(case.expect_finished())
     case.expect_nobody_left_out()
@@ -297,7 +299,7 @@ def test_owners_that_talk_nonsense_or_hang_hold_nobody_up(hamlet: Town) -> None:
         for url in ("http://[", talker, mute):
             somebody = Voice(Signer(Account.create(), domain(hamlet.platform)))
             registration = OwnerRegistration(address=somebody.signer.address, url=url)
-            with session() as http:
+            with session(hamlet) as http:
                 answer = somebody.say(http, "POST", f"{hamlet.platform.urls['aggregator']}/dataowner", registration)
             assert answer.status_code == HTTPStatus.OK
         case = begin(hamlet, LONG, owners=4)
@@ -346,10 +348,6 @@ def in_process(town: Town, directory: Path, service: str, account: LocalAccount,
     if service == "buyer":
         settings["arbiter_address"] = town.platform.accounts["arbiter"].address
     return create(config(**settings | other)).test_client()
-
-
-def sign_up(client: FlaskClient) -> str:
-    return str(client.post("/users", json={"name": "poor", "email": "poor@example.org"}).get_json()["id"])
 
 
 def rpc(town: Town, method: str, *params: Any) -> Any:

@@ -187,7 +187,7 @@ def test_whole_training_with_every_service_on_postgresql(server: Server, tmp_pat
         for member in members:
             earned = int(member.owner.wait_for_status(training_id, "FINISHED")["earned"])
             assert earned == sum(payment.wei for payment in payments if payment.recipient == member.address)
-        aggregator = flow.Aggregator(platform.urls["aggregator"])
+        aggregator = flow.Aggregator.entered(platform.urls["aggregator"])
         while aggregator.training(training_id)["status"] == "IN_PROGRESS":
             time.sleep(0.05)  # it sees last that the buyer has settled
         expect_audited(platform, training_id, database_url=urls["aggregator"])

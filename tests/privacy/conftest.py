@@ -52,7 +52,7 @@ def recorded_town(tmp_path_factory: pytest.TempPathFactory, tables: Mapping[str,
         }
         buyer = flow.Buyer(platform.urls["buyer"])
         buyer_id, _ = buyer.sign_up("buyer")
-        yield Town(platform, buyer, buyer_id, flow.Aggregator(platform.urls["aggregator"]), members)
+        yield Town(platform, buyer, buyer_id, flow.Aggregator.entered(platform.urls["aggregator"]), members)
 
 
 @pytest.fixture(scope="package")

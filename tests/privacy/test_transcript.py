@@ -179,7 +179,8 @@ class TestAccess:
         file = recorded_town.platform.directory / f"{record.training}.transcript"
         assert len(known.find(file.read_bytes())) > 5 * record.order.hyper_parameters.iterations
         for name, path in readable(recorded_town, record, tmp_path):
-            answer = requests.get(recorded_town.platform.urls[name] + path, timeout=30)
+            headers = recorded_town.services[name].authorization
+            answer = requests.get(recorded_town.platform.urls[name] + path, headers=headers, timeout=30)
             asked += answer.ok
             assert known.find(answer.content) == set(), path
         assert asked > 12

@@ -67,9 +67,11 @@ def test_nobody_there_says_what_was_called() -> None:
 
 
 def test_a_new_user_gets_the_service_s_own_account(service: FakeService) -> None:
-    service.answers = [(200, {"account": "0xabc"}), (201, {"id": "5"}), (200, {})]
-    assert flow.Buyer(service.url).sign_up("b") == ("5", "0xabc")
-    assert service.requests == ["GET /contract", "POST /users", "POST /users/5/address"]
+    service.answers = [(201, {"id": "5"}), (200, {"token": "t0ken"}), (200, {"account": "0xabc"}), (200, {})]
+    buyer = flow.Buyer(service.url)
+    assert buyer.sign_up("b") == ("5", "0xabc")
+    assert service.requests == ["POST /users", "POST /users/login", "GET /contract", "POST /users/5/address"]
+    assert buyer.authorization == {"Authorization": "Bearer t0ken"}
 
 
 def test_waiting_reports_progress_until_finished(service: FakeService) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from werkzeug.test import TestResponse
 from commons.database import Database
 from commons.http import application
 from commons.protocol.messages import DataRequirements, HyperParameters, Order, Participants
+from commons.users.access import Access
 from commons.users.storage import Users
+from commons.users.tokens import Tokens
 from model_buyer import predictions, storage
 from model_buyer.api import predictions as api
 from model_buyer.predictions import Predictions
@@ -59,11 +62,18 @@ class Buyer:
         self.storage = Storage(self.database)
         self.files = folder / "files"
         self.files.mkdir()
-        self.user_id = Users(self.database).add("Ada", "ada@example.org").id
+        self.tokens = Tokens(self.database)
+        self.users = Users(self.database)
+        self.user_id = self.users.add("Ada", "ada@example.org").id
         app = application.create(__name__)
-        made = Predictions(self.database, self.storage, self.files, LIMIT_BYTES // 2)
-        app.register_blueprint(api.blueprint(self.storage, made, LIMIT_BYTES))
+        made = Predictions(self.database, self.files, LIMIT_BYTES // 2)
+        app.register_blueprint(api.blueprint(self.storage, made, Access(self.tokens), LIMIT_BYTES))
         self.client: FlaskClient = app.test_client()
+        self.log_in(self.user_id)
+
+    def log_in(self, user_id: uuid.UUID) -> None:
+        secret, _ = self.tokens.issue(self.users.get(user_id), timedelta(hours=1))
+        self.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
 
     def model(self, status: Status = Status.FINISHED, **values: Any) -> str:
         columns = {
@@ -343,3 +353,18 @@ def test_manuals_two_lines_make_a_fitted_scikit_learn_model(
     with pytest.raises(ValueError, match="feature names"):
         model.predict(table.select("bmi", "Age"))
     assert json.loads(answer.data)["coef_"] == WEIGHTS[1:]
+
+
+def test_what_is_anothers_is_as_if_it_were_not_there(buyer: Buyer, model_id: str) -> None:
+    file_id = buyer.upload(b"age,bmi\n10,1\n").get_json()["id"]
+    prediction_id = buyer.predict(model_id, rows=[[10, 1]]).get_json()["id"]
+    buyer.log_in(buyer.users.add("Eve", "eve@example.org").id)
+    try:
+        assert f"there is no model {model_id}" in refusal(buyer.predict(model_id, rows=[[10, 1]]), 404)[1]
+        refusal(buyer.client.get(f"/models/{model_id}/download"), 404)
+        refusal(buyer.client.get(f"/predictions/{prediction_id}"), 404)
+        refusal(buyer.client.delete(f"/helpers/file/{file_id}"), 404)
+        assert buyer.client.get("/predictions").get_json()["total"] == 0
+    finally:
+        buyer.log_in(buyer.user_id)
+    assert buyer.predict(model_id, file_id=file_id).status_code == 201

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -20,7 +21,7 @@ from commons.http.signatures import SIGNATURE_HEADER, Signatures, decode_signatu
 from commons.protocol import disputes
 from commons.protocol.messages import Acknowledgement, Message, Notice, Openings, Products, TrainingMessage, Vector
 from commons.protocol.signed import Signed
-from commons.users.storage import Users
+from commons.users.accounts import Accounts
 from model_buyer.api import models, trainings
 from model_buyer.ordering import Ordering
 from model_buyer.storage import Status
@@ -64,7 +65,11 @@ def desk(scene: Scene) -> Desk:
         return str(made.caller.address)
 
     app.register_blueprint(trainings.blueprint(scene.storage, signatures, *parts, made.nudged.append, caller))
-    app.register_blueprint(models.blueprint(scene.storage, Users(scene.database), cast(Ordering, None)))
+    accounts = Accounts(scene.database, "http://127.0.0.1:9090", lambda: 31337, timedelta(hours=1))
+    app.register_blueprint(models.blueprint(scene.storage, accounts, cast(Ordering, None)))
+    (ada,) = accounts.users.all()
+    secret, _ = accounts.tokens.issue(ada, timedelta(hours=1))
+    made.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
     return made
 
 
