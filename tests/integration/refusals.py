@@ -87,6 +87,7 @@ def unchanged(town: Town, service: str) -> Iterator[str]:
             {
                 key: [item["id"] if key == "models" else {**item, "fits": None} for item in items]
                 for key, items in found.items()
+                if isinstance(items, list)
             }
             for found in lists
         ]

@@ -274,10 +274,10 @@ def test_everything_that_is_wrong_with_an_order_is_said_at_once(
         refused(http.post(f"{url}/models", json=body), 422, "name", f"{HYPER}.iterations")
 
 
-def test_order_of_nobody_is_refused(town: Town, http: requests.Session, order: Json) -> None:
+def test_order_in_anothers_name_is_refused(town: Town, http: requests.Session, order: Json) -> None:
     with unchanged(town, "buyer") as url:
         body = with_value(order, "user_id", str(uuid.uuid4()))
-        assert f"there is no user {body['user_id']}" in refused(http.post(f"{url}/models", json=body), 404)
+        assert "must be your own id" in refused(http.post(f"{url}/models", json=body), 422, "user_id")
 
 
 def test_order_beyond_the_means_is_refused(town: Town, http: requests.Session, order: Json) -> None:
@@ -326,7 +326,9 @@ def test_other_content_types_are_refused(town: Town, http: requests.Session, ord
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
-        ({}, ["name", "email"]),
+        ({"password": GONE}, ["password"]),
+        ({"password": "short"}, ["password"]),
+        ({"name": GONE, "email": GONE}, ["name", "email"]),
         ({"name": "", "email": "a@b.example"}, ["name"]),
         ({"name": "a\0b", "email": "a@b.example"}, ["name"]),
         ({"name": "Ada", "email": "nobody"}, ["email"]),
@@ -339,8 +341,10 @@ def test_other_content_types_are_refused(town: Town, http: requests.Session, ord
     ],
 )
 def test_bad_user_is_refused(town: Town, http: requests.Session, service: str, body: Json, fields: list[str]) -> None:
+    good = {"name": "Ada", "email": "a@b.example", "password": "a sentence that is long enough"}
+    wanted = {name: value for name, value in (good | body).items() if value is not GONE}
     with unchanged(town, service) as url:
-        refused(http.post(f"{url}/users", json=body), 422, *fields)
+        refused(http.post(f"{url}/users", json=wanted), 422, *fields)
 
 
 def test_user_stays_as_it_is_when_a_change_is_refused(town: Town, http: requests.Session) -> None:
@@ -516,6 +520,8 @@ def test_too_large_body_is_refused_before_it_is_sent(
         connection.putrequest("POST", path)
         connection.putheader("Content-Type", content_type)
         connection.putheader("Content-Length", str(size))
+        for header in town.services[service].authorization.items():
+            connection.putheader(*header)
         connection.endheaders()
         answer = connection.getresponse()
         assert (answer.status, answer.headers["Content-Type"]) == (413, "application/problem+json")
