@@ -1,12 +1,11 @@
-"""The real thing, once for all integration tests: a chain, the contract, three kinds of services, five owners."""
+"""The real thing: a chain, the contract, three kinds of services, five owners."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-import pytest
 
 from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
@@ -52,10 +51,9 @@ class Town:
         return training_id
 
 
-@pytest.fixture(scope="session")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    """Leave it as you found it: every service running, no training unfinished."""
-    with LocalPlatform(tmp_path_factory.mktemp("town"), Ports.free()) as platform:
+def settle_town(directory: Path) -> Iterator[Town]:
+    """Start the platform, have everybody sign up, and stop it afterwards: the fixture ``town`` of all packages."""
+    with LocalPlatform(directory, Ports.free()) as platform:
         platform.start()
         tables = diabetes.split(5, ROWS)
         members = {
