@@ -65,7 +65,7 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
             answers.release(training.id)
 
     driver = Driver(participation.unfinished, advance)
-    app = application.create(__name__)
+    app = application.create(__name__, "DeltaML data owner")
     app.register_blueprint(application.health("data_owner", "/helpers/ping"))
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
@@ -76,6 +76,6 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
         trainings.blueprint(storage, participation, answers, reviewing, Signatures(chain), driver.nudge, caller)
     )
     # Services sign what they send to the routes of trainings.
-    accounts.access.protect(app, anyone=users_api.FOR_ANYONE | {"health", "trainings"}, users={"users"})
+    accounts.access.protect(app, anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | {"trainings"}, users={"users"})
     app.extensions["driver"] = driver
     return app

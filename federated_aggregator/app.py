@@ -62,7 +62,7 @@ def create_app(
     lifecycle = orchestration(storage, records, training, recorder, scoring, talk, buyer, chain)
     caller = RequestVerifier(config.public_url).caller
     driver = Driver(lifecycle.unfinished, lifecycle.advance, lifecycle.register)
-    app = application.create(__name__)
+    app = application.create(__name__, "DeltaML federated aggregator")
     app.register_blueprint(application.health("federated_aggregator", "/helper/ping"))
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(aggregator.blueprint(storage, chain, signatures))
@@ -70,7 +70,7 @@ def create_app(
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     signed = {"aggregator.register", "models.take_order", "models.accepted", "models.transcript"}
     accounts.access.protect(
-        app, anyone=users_api.FOR_ANYONE | signed | {"health", "aggregator.describe"}, users={"users"}
+        app, anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | signed | {"aggregator.describe"}, users={"users"}
     )
     app.extensions["driver"] = driver
     return app

@@ -79,7 +79,7 @@ def create_app(
             answers.release(model_id)
 
     driver = Driver(ordering.unfinished, advance)
-    app = application.create(__name__)
+    app = application.create(__name__, "DeltaML model buyer")
     app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
     app.register_blueprint(application.contract(chain))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
@@ -89,6 +89,8 @@ def create_app(
         trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, caller)
     )
     # Services sign what they send to the routes of trainings.
-    accounts.access.protect(app, anyone=users_api.FOR_ANYONE | {"health", "trainings"}, users={"users", "predictions"})
+    accounts.access.protect(
+        app, anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | {"trainings"}, users={"users", "predictions"}
+    )
     app.extensions["driver"] = driver
     return app

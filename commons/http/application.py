@@ -4,24 +4,63 @@ from __future__ import annotations
 
 import logging
 import sys
+from http import HTTPStatus
+from typing import Literal
 
 import structlog
-from flask import Blueprint, Flask, jsonify
-from flask.typing import ResponseReturnValue
+from flask import Flask
 
 from commons.chain.connection import Connection
-from commons.http import problems
+from commons.http import documentation
+from commons.http import problems as problem_documents
+from commons.http.bodies import Wei
+from commons.http.routes import PUBLIC, Routes, problems
+from commons.protocol.messages import Address, Body
 
 JSON_BODY_LIMIT = 64 * 2**20
 """Bytes of a body at most, uploads apart: a message about 200 features is 11 MB."""
 
 
-def create(import_name: str) -> Flask:
-    """Make a Flask application that answers every error with a problem document."""
+FOR_ANYONE = frozenset({"health", "documentation"})
+"""Blueprints of every service for whoever has not logged in."""
+
+ABOUT = "The service itself, and its account on the chain"
+
+
+class Health(Body):
+    """A service that is up."""
+
+    status: Literal["ok"] = "ok"
+    service: str
+
+
+class Contract(Body):
+    """The chain as a service sees it, and its own account there: what it has, and what the contract owes it."""
+
+    address: Address
+    chain_id: int
+    account: Address
+    role: str
+    balance_wei: Wei
+    credit_wei: Wei
+
+
+def create(import_name: str, title: str = "DeltaML") -> Flask:
+    """Make a Flask application that answers every error with a problem document, and describes its typed routes.
+
+    Parameters
+    ----------
+    import_name : str
+        The module that makes it.
+    title : str
+        What the service's documentation calls it.
+    """
     app = Flask(import_name, static_folder=None)
+    app.config["TITLE"] = title
     app.config["MAX_CONTENT_LENGTH"] = JSON_BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    problems.register(app)
+    problem_documents.register(app)
+    app.register_blueprint(documentation.blueprint())
     return app
 
 
@@ -43,34 +82,34 @@ def configure_logging(level: str) -> None:
     )
 
 
-def health(service: str, path: str) -> Blueprint:
+def health(service: str, path: str) -> Routes:
     """Make the route that says that a service is up."""
-    blueprint = Blueprint("health", __name__)
+    routes = Routes("health", __name__, ABOUT, tag="service")
 
-    @blueprint.get(path)
-    def ping() -> ResponseReturnValue:
-        return jsonify({"status": "ok", "service": service})
+    @routes.get(path, responses={HTTPStatus.OK: Health}, security=PUBLIC)
+    def ping() -> Health:
+        """Say whether the service is up."""
+        return Health(service=service)
 
-    return blueprint
+    return routes
 
 
-def contract(chain: Connection) -> Blueprint:
+def contract(chain: Connection) -> Routes:
     """Make the route that shows the chain as the service sees it, and its own account on it."""
-    blueprint = Blueprint("contract", __name__)
+    routes = Routes("contract", __name__, ABOUT, tag="service")
 
-    @blueprint.get("/contract")
-    def show() -> ResponseReturnValue:
+    @routes.get("/contract", responses={HTTPStatus.OK: Contract, **problems(HTTPStatus.SERVICE_UNAVAILABLE)})
+    def show() -> Contract:
+        """Show the contract, and the service's account on it."""
         market = chain.marketplace()
         account = chain.address
-        return jsonify(
-            {
-                "address": market.address,
-                "chain_id": market.chain_id,
-                "account": account,
-                "role": market.role(account).name,
-                "balance_wei": str(market.balance(account)),
-                "credit_wei": str(market.credit(account)),
-            }
+        return Contract(
+            address=market.address,
+            chain_id=market.chain_id,
+            account=account,
+            role=market.role(account).name,
+            balance_wei=str(market.balance(account)),
+            credit_wei=str(market.credit(account)),
         )
 
-    return blueprint
+    return routes

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from flask import Response, request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from commons.errors import InvalidInput
 from commons.protocol.messages import Body, Message
 
 MESSAGEPACK = "application/msgpack"
+
+Wei = Annotated[str, Field(pattern="^[0-9]+$")]
+"""An amount in wei, in decimal digits: many readers of JSON have floats only."""
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 
@@ -43,6 +46,22 @@ def read(model: type[AnyBody]) -> AnyBody:
         if first["type"] != "json_invalid":
             raise
         raise BadRequest(f"the body is not JSON: {first['ctx']['error']}") from None
+
+
+def query(model: type[AnyBody]) -> AnyBody:
+    """Read the query of the current request.
+
+    Raises
+    ------
+    InvalidInput
+        Something in it is given twice.
+    pydantic.ValidationError
+        It breaks the model's rules.
+    """
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise InvalidInput("is given more than once", name)
+    return model.model_validate(request.args.to_dict())
 
 
 def message(content: Message | bytes) -> Response:

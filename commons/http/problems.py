@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Literal
 
 import structlog
-from flask import Flask, Response, json
-from pydantic import ValidationError
+from flask import Flask, Response
+from pydantic import BaseModel, ConfigDict, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, NoContract, Reverted
@@ -61,7 +62,28 @@ STATUS: dict[type[DeltaMLError], HTTPStatus] = {
     DeltaMLError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+PROBLEM_TYPE = "application/problem+json"
+
 log = structlog.get_logger()
+
+
+class Refusal(BaseModel):
+    """What is wrong with one field of a request."""
+
+    field: str
+    reason: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused, and what to do about it (RFC 9457)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["about:blank"] = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[Refusal] = []
 
 
 def status_of(error: DeltaMLError) -> HTTPStatus:
@@ -69,7 +91,7 @@ def status_of(error: DeltaMLError) -> HTTPStatus:
     return next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
 
 
-def problem(status: HTTPStatus, detail: str, **extension: Any) -> Response:
+def problem(status: HTTPStatus, detail: str, errors: Sequence[Refusal] = ()) -> Response:
     """Make a problem document.
 
     Parameters
@@ -78,17 +100,12 @@ def problem(status: HTTPStatus, detail: str, **extension: Any) -> Response:
         The status of the answer; its phrase is the title.
     detail : str
         What went wrong here, and what to do about it.
-    **extension
-        Further members, such as ``errors``.
+    errors : sequence of Refusal
+        The fields that are wrong, if it is those.
     """
-    body = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": int(status),
-        "detail": detail,
-        **extension,
-    }
-    return Response(json.dumps(body), status=int(status), content_type="application/problem+json")
+    body = Problem(title=status.phrase, status=int(status), detail=detail, errors=list(errors))
+    content = body.model_dump_json(exclude=None if errors else {"errors"})
+    return Response(content, status=int(status), content_type=PROBLEM_TYPE)
 
 
 def register(app: Flask) -> None:
@@ -100,8 +117,8 @@ def register(app: Flask) -> None:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.warning("request failed", status=int(status), error=str(error))
         field = getattr(error, "field", None)
-        errors = {"errors": [{"field": field, "reason": getattr(error, "reason", str(error))}]} if field else {}
-        answer = problem(status, str(error), **errors)
+        errors = [Refusal(field=field, reason=getattr(error, "reason", str(error)))] if field else []
+        answer = problem(status, str(error), errors)
         if isinstance(error, NotLoggedIn):
             answer.headers["WWW-Authenticate"] = 'Bearer realm="DeltaML"'  # RFC 6750, section 3
         elif isinstance(error, TooManyRequests):
@@ -110,9 +127,9 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(ValidationError)
     def invalid(error: ValidationError) -> Response:
-        errors = problems_of(error)
-        detail = "; ".join(f"{item['field']}: {item['reason']}" for item in errors)
-        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
+        errors = [Refusal(**each) for each in problems_of(error)]
+        detail = "; ".join(f"{each.field}: {each.reason}" for each in errors)
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:

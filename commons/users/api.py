@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from http import HTTPStatus
-from typing import Annotated, Any, Self
+from typing import Annotated, Literal, Self
 
-from flask import Blueprint, Response, jsonify, request
-from flask.typing import ResponseReturnValue
+from flask import Response, request
 from pydantic import Field, SecretStr, StrictBool, StrictStr, model_validator
 
 from commons.errors import InvalidInput, NotAuthorised
 from commons.http import bodies
+from commons.http.routes import PUBLIC, TOKEN_IF_ANY, Routes, problems
 from commons.protocol.messages import Address, Body, Name, matching
 from commons.users.accounts import Accounts
 from commons.users.limits import client_key
@@ -105,37 +106,81 @@ FOR_ANYONE = frozenset({"users.create", "users.log_in", "users.nonce"})
 """Endpoints for whoever has not logged in."""
 
 
-def document(user: User) -> dict[str, Any]:
+class UserDocument(Body):
+    """A user as users see it."""
+
+    id: uuid.UUID
+    name: str
+    email: str
+    address: str | None
+    created: datetime
+    role: Role
+    disabled: bool
+    wallet: str | None
+
+
+class UserList(Page):
+    """Some of the users that one sees: all for operators, itself for others."""
+
+    users: list[UserDocument]
+    total: int
+
+
+class Session(Body):
+    """Who has logged in, and the token to send with every call. It is shown here only."""
+
+    token: str
+    expires: datetime
+    user_id: uuid.UUID
+
+
+class Challenge(Body):
+    """What a wallet is to sign (EIP-4361): ``message``, if its address was given; else to be made of the rest."""
+
+    nonce: str
+    domain: str
+    uri: str
+    version: Literal["1"] = "1"
+    chain_id: int
+    statement: str | None
+    issued_at: str
+    message: str | None
+
+
+class TokenDocument(Body):
+    """A token as its user sees it: not the token itself, but how it begins."""
+
+    id: uuid.UUID
+    prefix: str
+    created: datetime
+    expires: datetime
+    last_used: datetime | None
+
+
+class TokenList(Body):
+    """The tokens of a user."""
+
+    tokens: list[TokenDocument]
+
+
+def document(user: User) -> UserDocument:
     """Return a user as users see it."""
-    return {
-        "id": str(user.id),
-        "name": user.name,
-        "email": user.email,
-        "address": user.address,
-        "created": user.created.isoformat(),
-        "role": user.role,
-        "disabled": user.disabled,
-        "wallet": user.wallet,
-    }
+    return UserDocument.model_validate(user, from_attributes=True)
 
 
-def _token(token: Token) -> dict[str, Any]:
-    return {
-        "id": str(token.id),
-        "prefix": token.prefix,
-        "created": token.created.isoformat(),
-        "expires": token.expires.isoformat(),
-        "last_used": None if token.used is None else token.used.isoformat(),
-    }
+def _token(token: Token) -> TokenDocument:
+    return TokenDocument(
+        id=token.id, prefix=token.prefix, created=token.created, expires=token.expires, last_used=token.used
+    )
 
 
-def _private(content: dict[str, Any]) -> Response:
-    answer = jsonify(content)
+def _private(content: Body) -> Response:
+    answer = bodies.document(content)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
-def blueprint(accounts: Accounts, registration: Registration, account: str) -> Blueprint:
+def blueprint(accounts: Accounts, registration: Registration, account: str) -> Routes:
     """Make the routes. They look after themselves: to :meth:`commons.users.access.Access.protect` they are for users.
 
     Those of :data:`FOR_ANYONE` are for whoever has not logged in.
@@ -151,132 +196,151 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> B
     """
     users, tokens, passwords = accounts.users, accounts.tokens, accounts.passwords
     wallets, login, access = accounts.wallets, accounts.login, accounts.access
-    routes = Blueprint("users", __name__, url_prefix="/users")
+    routes = Routes("users", __name__, "Accounts, logging in, tokens and wallets", url_prefix="/users")
 
     def client() -> str:
         return client_key(request.remote_addr)
 
-    @routes.post("")
-    def create() -> ResponseReturnValue:
-        fields = bodies.read(NewUser)
-        name, email, password = fields.name, fields.email, fields.password.get_secret_value()
+    @routes.post(
+        "",
+        responses={HTTPStatus.CREATED: UserDocument, **problems(HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)},
+        security=TOKEN_IF_ANY,
+    )
+    def create(body: NewUser) -> UserDocument:
+        """Make a user: as an operator any, otherwise as far as registration is open."""
+        name, email, password = body.name, body.email, body.password.get_secret_value()
         by = access.user_if_any()
         if by is not None and by.role == Role.OPERATOR:
             password_hash = passwords.hash(password, name, email)
-            made = users.add(name, email, password_hash, fields.role or Role.VIEWER)
+            made = users.add(name, email, password_hash, body.role or Role.VIEWER)
         else:
-            if fields.role is not None:
+            if body.role is not None:
                 raise NotAuthorised("roles are for operators to give")
             login.count(client())
             users.require_open(registration)  # before there is work
             made = users.register(name, email, passwords.hash(password, name, email), registration)
-        return jsonify(document(made)), HTTPStatus.CREATED
+        return document(made)
 
-    @routes.get("")
-    def list_all() -> ResponseReturnValue:
-        page = Page.model_validate(request.args.to_dict())
+    @routes.get("", responses={HTTPStatus.OK: UserList})
+    def list_all(query: Page) -> UserList:
+        """List the users that one sees."""
         user = access.user()
-        found, total = users.page(page.limit, page.offset) if user.role == Role.OPERATOR else ([user], 1)
+        found, total = users.page(query.limit, query.offset) if user.role == Role.OPERATOR else ([user], 1)
         listed = [document(user) for user in found]
-        return jsonify({"users": listed, "total": total, "limit": page.limit, "offset": page.offset})
+        return UserList(users=listed, total=total, limit=query.limit, offset=query.offset)
 
-    @routes.get("/<uuid:user_id>")
-    def show(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.get("/<uuid:user_id>", responses={HTTPStatus.OK: UserDocument})
+    def show(user_id: uuid.UUID) -> UserDocument:
+        """Show a user: oneself, or as an operator any."""
         access.self_or_operator(user_id)
-        return jsonify(document(users.get(user_id)))
+        return document(users.get(user_id))
 
-    @routes.put("/<uuid:user_id>")
-    def change(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.put("/<uuid:user_id>", responses={HTTPStatus.OK: UserDocument, **problems(HTTPStatus.CONFLICT)})
+    def change(user_id: uuid.UUID, body: ChangedUser) -> UserDocument:
+        """Change a user: oneself, or as an operator any, and its role."""
         by = access.self_or_operator(user_id)
-        values = bodies.read(ChangedUser).model_dump(mode="json", exclude_none=True)
+        values = body.model_dump(mode="json", exclude_none=True)
         if by.role != Role.OPERATOR and not values.keys() <= {"name", "email"}:
             raise NotAuthorised("roles, and who is disabled, are for operators to change")
-        return jsonify(document(users.change(user_id, **values)))
+        return document(users.change(user_id, **values))
 
-    @routes.delete("/<uuid:user_id>")
-    def delete(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.delete("/<uuid:user_id>", responses={HTTPStatus.NO_CONTENT: None, **problems(HTTPStatus.CONFLICT)})
+    def delete(user_id: uuid.UUID) -> None:
+        """Delete a user that owns nothing: oneself, or as an operator any."""
         access.self_or_operator(user_id)
         users.delete(user_id)
-        return "", HTTPStatus.NO_CONTENT
 
-    @routes.post("/login")
-    def log_in() -> ResponseReturnValue:
-        proof = bodies.read(Proof)
-        if proof.email is not None and proof.password is not None:
-            secret, token = login.by_password(proof.email, proof.password.get_secret_value(), client())
+    @routes.post(
+        "/login",
+        responses={HTTPStatus.OK: Session, **problems(HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS)},
+        security=PUBLIC,
+    )
+    def log_in(body: Proof) -> Response:
+        """Log in, by e-mail address and password or by a wallet, to a token."""
+        if body.email is not None and body.password is not None:
+            secret, token = login.by_password(body.email, body.password.get_secret_value(), client())
         else:
-            assert proof.message is not None and proof.signature is not None
-            secret, token = login.by_wallet(proof.message, bytes.fromhex(proof.signature[2:]), client())
-        return _private({"token": secret, "expires": token.expires.isoformat(), "user_id": str(token.user_id)})
+            assert body.message is not None and body.signature is not None
+            secret, token = login.by_wallet(body.message, bytes.fromhex(body.signature[2:]), client())
+        return _private(Session(token=secret, expires=token.expires, user_id=token.user_id))
 
-    @routes.post("/logout")
-    def log_out() -> ResponseReturnValue:
+    @routes.post("/logout", responses={HTTPStatus.NO_CONTENT: None})
+    def log_out() -> None:
+        """Revoke the token that this is called with."""
         token = access.token()
         tokens.revoke(token.user_id, token.id)
-        return "", HTTPStatus.NO_CONTENT
 
-    @routes.get("/nonce")
-    def nonce() -> ResponseReturnValue:
-        wanted = NonceFor.model_validate(request.args.to_dict())
-        statement = LOGIN if wanted.user_id is None else linking(wanted.user_id)
-        offer = wallets.offer(wanted.address or account, statement)
+    @routes.get(
+        "/nonce",
+        responses={HTTPStatus.OK: Challenge, **problems(HTTPStatus.SERVICE_UNAVAILABLE)},
+        security=PUBLIC,
+    )
+    def nonce(query: NonceFor) -> Response:
+        """Say what a wallet is to sign to log in, or to be linked to a user."""
+        statement = LOGIN if query.user_id is None else linking(query.user_id)
+        offer = wallets.offer(query.address or account, statement)
         return _private(
-            {
-                "nonce": offer.nonce,
-                "domain": offer.domain,
-                "uri": offer.uri,
-                "version": "1",
-                "chain_id": offer.chain_id,
-                "statement": offer.statement,
-                "issued_at": offer.issued_at,
-                "message": None if wanted.address is None else str(offer),
-            }
+            Challenge(
+                nonce=offer.nonce,
+                domain=offer.domain,
+                uri=offer.uri,
+                chain_id=offer.chain_id,
+                statement=offer.statement,
+                issued_at=offer.issued_at,
+                message=None if query.address is None else str(offer),
+            )
         )
 
-    @routes.put("/<uuid:user_id>/password")
-    def set_password(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.put(
+        "/<uuid:user_id>/password",
+        responses={HTTPStatus.NO_CONTENT: None, **problems(HTTPStatus.TOO_MANY_REQUESTS)},
+    )
+    def set_password(user_id: uuid.UUID, body: NewPassword) -> None:
+        """Change a password: one's own by saying it, or as an operator any other's. All of its tokens are revoked."""
         by = access.self_or_operator(user_id)
-        fields = bodies.read(NewPassword)
         user = users.get(user_id)
         if by.id == user_id:
-            if fields.current is None:
+            if body.current is None:
                 raise InvalidInput("is missing: say the password that you have", "current")
-            login.confirm(user, fields.current.get_secret_value(), client())
-        hashed = passwords.hash(fields.new.get_secret_value(), user.name, user.email)
+            login.confirm(user, body.current.get_secret_value(), client())
+        hashed = passwords.hash(body.new.get_secret_value(), user.name, user.email)
         users.change(user_id, password_hash=hashed)
-        return "", HTTPStatus.NO_CONTENT
 
-    @routes.get("/<uuid:user_id>/tokens")
-    def list_tokens(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.get("/<uuid:user_id>/tokens", responses={HTTPStatus.OK: TokenList})
+    def list_tokens(user_id: uuid.UUID) -> TokenList:
+        """List a user's tokens that count."""
         access.self_or_operator(user_id)
-        return jsonify({"tokens": [_token(token) for token in tokens.of(users.get(user_id).id)]})
+        return TokenList(tokens=[_token(token) for token in tokens.of(users.get(user_id).id)])
 
-    @routes.delete("/<uuid:user_id>/tokens/<uuid:token_id>")
-    def revoke_token(user_id: uuid.UUID, token_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.delete("/<uuid:user_id>/tokens/<uuid:token_id>", responses={HTTPStatus.NO_CONTENT: None})
+    def revoke_token(user_id: uuid.UUID, token_id: uuid.UUID) -> None:
+        """Revoke one of a user's tokens."""
         access.self_or_operator(user_id)
         tokens.revoke(user_id, token_id)
-        return "", HTTPStatus.NO_CONTENT
 
-    @routes.post("/<uuid:user_id>/wallet")
-    def link_wallet(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.post(
+        "/<uuid:user_id>/wallet",
+        responses={HTTPStatus.OK: UserDocument, **problems(HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)},
+    )
+    def link_wallet(user_id: uuid.UUID, body: NewWallet) -> UserDocument:
+        """Link a wallet to oneself, to log in with."""
         user = access.require_own(user_id, f"user {user_id}")
-        fields = bodies.read(NewWallet)
-        login.confirm(user, fields.password.get_secret_value(), client())
-        wallet = wallets.verify(fields.message, bytes.fromhex(fields.signature[2:]), linking(user_id))
-        return jsonify(document(users.change(user_id, wallet=wallet)))
+        login.confirm(user, body.password.get_secret_value(), client())
+        wallet = wallets.verify(body.message, bytes.fromhex(body.signature[2:]), linking(user_id))
+        return document(users.change(user_id, wallet=wallet))
 
-    @routes.delete("/<uuid:user_id>/wallet")
-    def unlink_wallet(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.delete("/<uuid:user_id>/wallet", responses={HTTPStatus.NO_CONTENT: None})
+    def unlink_wallet(user_id: uuid.UUID) -> None:
+        """Unlink a user's wallet."""
         access.self_or_operator(user_id)
         users.change(user_id, wallet=None)
-        return "", HTTPStatus.NO_CONTENT
 
-    @routes.post("/<uuid:user_id>/address")
-    def set_address(user_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.post("/<uuid:user_id>/address", responses={HTTPStatus.OK: UserDocument})
+    def set_address(user_id: uuid.UUID, body: AddressField) -> UserDocument:
+        """Say that a user acts through the service's account."""
         access.self_or_operator(user_id)
-        address = bodies.read(AddressField).address
-        if address.lower() != account.lower():
+        if body.address.lower() != account.lower():
             raise InvalidInput(f"this service acts through its own account, {account}: give that one", "address")
-        return jsonify(document(users.change(user_id, address=account)))
+        return document(users.change(user_id, address=account))
 
     return routes

@@ -24,6 +24,6 @@ def blueprint(users: Users, participation: Participation, config: Config) -> Blu
         if user.address is None:
             raise Conflict(f"user {user_id} has no address yet: POST /users/{user_id}/address first")
         participation.register(config.aggregator_url, config.public_url)
-        return jsonify({**users_api.document(user), "registered": True})
+        return jsonify({**users_api.document(user).model_dump(mode="json"), "registered": True})
 
     return routes

@@ -72,7 +72,9 @@ class Service:
         app.register_blueprint(application.health("service", "/helpers/ping"))
         app.register_blueprint(api.blueprint(self.accounts, registration, ACCOUNT))
         app.register_blueprint(self._models())
-        self.access.protect(app, anyone=api.FOR_ANYONE | {"health", "models.notice"}, users={"users", "models.predict"})
+        self.access.protect(
+            app, anyone=application.FOR_ANYONE | api.FOR_ANYONE | {"models.notice"}, users={"users", "models.predict"}
+        )
         return app
 
     def _models(self) -> Blueprint:

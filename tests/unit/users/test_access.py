@@ -20,7 +20,11 @@ def paths(service: Service) -> list[tuple[str, str, str]]:
     ]
 
 
-OPEN = api.FOR_ANYONE | {"health.ping", "models.notice"}
+OPEN = (
+    api.FOR_ANYONE
+    | {"health.ping", "models.notice"}
+    | {f"documentation.{name}" for name in ("document", "page", "static")}
+)
 
 
 def test_every_other_route_asks_for_a_token(service: Service) -> None:
