@@ -261,11 +261,12 @@ def test_address_without_a_contract_is_named(hamlet: Town, tmp_path: Path, servi
     nowhere = Account.create().address
     account = hamlet.platform.accounts["arbiter"]
     client = in_process(hamlet, tmp_path, service, account, contract_address=nowhere, contract_address_file=None)
+    user = sign_up(client)
     answer = client.get("/contract")
     assert (answer.status_code, answer.mimetype) == (HTTPStatus.SERVICE_UNAVAILABLE, PROBLEM)
     assert f"no marketplace contract of this version at {nowhere}" in answer.get_json()["detail"]
     if service == "buyer":
-        answer = client.post("/models", json=flow.order_for(sign_up(client), diabetes.FEATURES))
+        answer = client.post("/models", json=flow.order_for(user, diabetes.FEATURES))
         assert (answer.status_code, answer.mimetype) == (HTTPStatus.CONFLICT, PROBLEM)
         assert nowhere in answer.get_json()["detail"]
         assert client.get("/models").get_json()["models"] == []

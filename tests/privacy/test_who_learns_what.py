@@ -309,6 +309,8 @@ ANSWERING = ("trainings.refresh", "trainings.multiply", "trainings.open_totals",
 USER_CALLS = {
     ("aggregator", "GET", "helper"),
     ("aggregator", "GET", "model"),
+    ("aggregator", "GET", "contract"),
+    ("aggregator", "POST", "users"),
     ("buyer", "GET", "helpers"),
     ("buyer", "GET", "contract"),
     ("buyer", "POST", "users"),
