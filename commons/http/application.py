@@ -13,7 +13,7 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.http import documentation
 from commons.http import problems as problem_documents
-from commons.http.bodies import Wei
+from commons.http.documents import Wei
 from commons.http.routes import PUBLIC, Routes, problems
 from commons.protocol.messages import Address, Body
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from flask import Response, request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from commons.errors import InvalidInput
 from commons.protocol.messages import Body, Message
 
 MESSAGEPACK = "application/msgpack"
-
-Wei = Annotated[str, Field(pattern="^[0-9]+$")]
-"""An amount in wei, in decimal digits: many readers of JSON have floats only."""
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 

@@ -37,6 +37,7 @@ from pydantic import BaseModel
 from commons.http import bodies
 from commons.http.bodies import MESSAGEPACK
 from commons.http.problems import PROBLEM_TYPE, Problem
+from commons.protocol.messages import Message
 
 Responses = dict[str | int | HTTPStatus, Any]
 Security = list[dict[str, list[str]]]
@@ -69,23 +70,29 @@ def problems(*statuses: HTTPStatus) -> Responses:
     }
 
 
-def between_services(summary: str, answer: str = MESSAGEPACK) -> dict[str, Any]:
-    """Declare a route that services call, briefly: its messages are documented with the protocol.
+def between_services(summary: str, question: type[Message] | None) -> dict[str, Any]:
+    """Declare a route that other services call, in short: docs/protocol.md has the messages.
 
     Parameters
     ----------
     summary : str
         What it does.
-    answer : str
-        The content type of what it answers.
+    question : type, optional
+        The message that it reads; without one the request as a whole is signed, and bytes are answered.
     """
-    binary = {"schema": {"type": "string", "format": "binary"}}
-    return {
+    declared: dict[str, Any] = {
         "summary": summary,
-        "tags": [Tag(name="between services", description="Signed calls of one service to another: docs/protocol.md")],
-        "security": [{"signature": []}],
-        "responses": {HTTPStatus.OK: {"content": {answer: binary}}, **problems(HTTPStatus.CONFLICT)},
+        "description": f"Reads a {question.__name__}, signed by whom it is from." if question else "For the arbiter.",
+        "tags": [Tag(name="between services", description="Signed messages: docs/protocol.md has their fields")],
+        "security": [{"signature": []}] if question else [{"request_signature": []}],
     }
+    kind = MESSAGEPACK if question else "application/octet-stream"
+    binary = {kind: {"schema": {"type": "string", "format": "binary"}}}
+    if question:
+        declared["openapi_extensions"] = {"requestBody": {"required": True, "content": binary}}
+    refused = (*_NEEDED["body"], HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+    answers = {"description": "A signed message" if question else "Bytes", "content": binary}
+    return {**declared, "responses": {HTTPStatus.OK: answers, **problems(*refused)}}
 
 
 class Routes(APIBlueprint):

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from flask import request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from commons.errors import InvalidInput
+from commons.http.routes import problems
 
 MAX_NAME = 200
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                    "required": ["file"],
+                }
+            }
+        },
+    }
+}
+"""How a route that receives a file declares it."""
+REFUSALS = problems(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY
+)
+"""What else such a route answers."""
 VALUE_BYTES = 2
 """Bytes of the shortest number in a CSV file, with its separator."""
 

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, StrictBool, StrictStr, model_validator
 
 from commons.errors import InvalidInput, NotAuthorised
 from commons.http import bodies
+from commons.http.documents import Listing, Page
 from commons.http.routes import PUBLIC, TOKEN_IF_ANY, Routes, problems
 from commons.protocol.messages import Address, Body, Name, matching
 from commons.users.accounts import Accounts
@@ -89,13 +90,6 @@ class NonceFor(Body):
     user_id: uuid.UUID | None = None
 
 
-class Page(Body):
-    """Which part of a list."""
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 100
-    offset: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-
 class AddressField(Body):
     """The Ethereum account that a user acts through."""
 
@@ -119,11 +113,10 @@ class UserDocument(Body):
     wallet: str | None
 
 
-class UserList(Page):
+class UserList(Listing):
     """Some of the users that one sees: all for operators, itself for others."""
 
     users: list[UserDocument]
-    total: int
 
 
 class Session(Body):

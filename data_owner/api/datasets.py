@@ -5,39 +5,63 @@ from __future__ import annotations
 import tempfile
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
-
-from flask import Blueprint, jsonify
-from flask.typing import ResponseReturnValue
 
 from commons.http import uploads
+from commons.http.routes import Routes, problems
+from commons.protocol.messages import Body
 from data_owner import datasets
 from data_owner.storage import Dataset, Status, Storage, Training
 
 
-def document(dataset: Dataset, on_offer: Sequence[Training]) -> dict[str, Any]:
+class Column(Body):
+    """A column and the bounds of its values."""
+
+    name: str
+    minimum: float
+    maximum: float
+
+
+class DatasetDocument(Body):
+    """A dataset: never its rows. ``fits`` are those of the training requests on offer that it has the columns for."""
+
+    id: uuid.UUID
+    name: str
+    rows: int
+    columns: list[Column]
+    fits: list[uuid.UUID]
+    created: datetime
+
+
+class DatasetList(Body):
+    """The owner's datasets."""
+
+    datasets: list[DatasetDocument]
+
+
+def document(dataset: Dataset, on_offer: Sequence[Training]) -> DatasetDocument:
     """Return a dataset as users see it, with those of the training requests on offer that it fits."""
     table = dataset.table
-    return {
-        "id": str(dataset.id),
-        "name": dataset.name,
-        "rows": dataset.rows,
-        "columns": [
-            {"name": name, "minimum": float(low), "maximum": float(high)}
+    return DatasetDocument(
+        id=dataset.id,
+        name=dataset.name,
+        rows=dataset.rows,
+        columns=[
+            Column(name=name, minimum=float(low), maximum=float(high))
             for name, low, high in zip(table.columns, table.minima, table.maxima, strict=True)
         ],
-        "fits": [
-            str(training.id)
+        fits=[
+            training.id
             for training in on_offer
             if not datasets.mismatches(table, training.parsed_order.data_requirements)
         ],
-        "created": dataset.created.isoformat(),
-    }
+        created=dataset.created,
+    )
 
 
-def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Blueprint:
+def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Routes:
     """Make the routes.
 
     Parameters
@@ -49,32 +73,37 @@ def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Blueprint:
     limit_bytes : int
         How large an upload may be.
     """
-    routes = Blueprint("datasets", __name__, url_prefix="/datasets")
+    routes = Routes("datasets", __name__, "The owner's data, of which only sums are kept", url_prefix="/datasets")
 
     def on_offer() -> list[Training]:
         return storage.trainings((Status.OFFERED,))
 
-    @routes.post("")
-    def upload() -> ResponseReturnValue:
+    @routes.post(
+        "", responses={HTTPStatus.CREATED: DatasetDocument, **uploads.REFUSALS}, openapi_extensions=uploads.FORM
+    )
+    def upload() -> DatasetDocument:
+        """Upload a dataset: CSV or Parquet."""
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             path = Path(folder) / "upload"
             name = uploads.receive(path, limit_bytes)
             dataset = datasets.read(name, path, uploads.most_values(limit_bytes))
         storage.add_dataset(dataset)
-        return jsonify(document(dataset, on_offer())), HTTPStatus.CREATED
+        return document(dataset, on_offer())
 
-    @routes.get("")
-    def list_all() -> ResponseReturnValue:
+    @routes.get("", responses={HTTPStatus.OK: DatasetList})
+    def list_all() -> DatasetList:
+        """List the datasets."""
         offers = on_offer()
-        return jsonify({"datasets": [document(dataset, offers) for dataset in storage.datasets()]})
+        return DatasetList(datasets=[document(dataset, offers) for dataset in storage.datasets()])
 
-    @routes.get("/<uuid:dataset_id>")
-    def show(dataset_id: uuid.UUID) -> ResponseReturnValue:
-        return jsonify(document(storage.dataset(dataset_id), on_offer()))
+    @routes.get("/<uuid:dataset_id>", responses={HTTPStatus.OK: DatasetDocument})
+    def show(dataset_id: uuid.UUID) -> DatasetDocument:
+        """Show a dataset."""
+        return document(storage.dataset(dataset_id), on_offer())
 
-    @routes.delete("/<uuid:dataset_id>")
-    def delete(dataset_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.delete("/<uuid:dataset_id>", responses={HTTPStatus.NO_CONTENT: None, **problems(HTTPStatus.CONFLICT)})
+    def delete(dataset_id: uuid.UUID) -> None:
+        """Delete a dataset that no training was accepted with."""
         storage.delete_dataset(dataset_id)
-        return "", HTTPStatus.NO_CONTENT
 
     return routes

@@ -4,21 +4,80 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Literal, get_args
 
-from flask import Blueprint, Response, jsonify, request
-from flask.typing import ResponseReturnValue
+from flask import Response, request
 
 from commons.chain.arbitration import require_arbiter
 from commons.chain.connection import Connection
+from commons.http.routes import Routes, between_services, problems
 from commons.http.signatures import Signatures, require_about, require_sender
 from commons.learning.contributions import UNIT, shares
-from commons.protocol.messages import Acceptance, TrainingRequest
+from commons.protocol.messages import Acceptance, Body, ModelType, TrainingRequest
 from federated_aggregator.orchestration import Orchestration
-from federated_aggregator.storage import Storage, Training
+from federated_aggregator.storage import Status, Storage, Training
 from federated_aggregator.transcripts import Transcripts
 
-PHASES = ("joining", "rounds", "evaluation", "contributions", "settlement")
+Phase = Literal["joining", "rounds", "evaluation", "contributions", "settlement"]
+
+
+class TrainingSummary(Body):
+    """A training, and after how many rounds it is."""
+
+    id: uuid.UUID
+    status: Status
+    type: ModelType
+    iteration: int
+    iterations: int
+    creation_date: datetime
+    updated_date: datetime
+
+
+class TrainingList(Body):
+    """The trainings."""
+
+    models: list[TrainingSummary]
+
+
+class Roles(Body):
+    """The accounts that train and that validate, in the order of the contract."""
+
+    trainers: list[str]
+    validators: list[str]
+
+
+class PhaseDocument(Body):
+    """How long a phase has taken so far, and the bytes that were exchanged in it."""
+
+    name: Phase
+    seconds: float
+    bytes: int
+
+
+class TrainingDocument(TrainingSummary):
+    """A training in full."""
+
+    roles: Roles
+    phases: list[PhaseDocument]
+    reason: str | None
+
+
+class Contribution(Body):
+    """What a trainer contributed: its Shapley value and the MSE without it, in squared units of the target."""
+
+    data_owner: str
+    contribution: float
+    share: float
+    partial_MSE: float
+
+
+class ContributionList(Body):
+    """What every trainer contributed; empty before the result."""
+
+    id: uuid.UUID
+    contributions: list[Contribution]
 
 
 def blueprint(
@@ -29,19 +88,19 @@ def blueprint(
     signatures: Signatures,
     caller: Callable[[], str],
     nudge: Callable[[uuid.UUID], None],
-) -> Blueprint:
+) -> Routes:
     """Make the routes.
 
     ``caller`` returns the address that signed the current request.
     """
-    routes = Blueprint("models", __name__)
+    routes = Routes("models", __name__, "Trainings")
 
     def summary(training: Training) -> dict[str, Any]:
         last = transcripts.last(training.id, "round")
         return _summary(training, 0 if last is None else last + 1)
 
-    @routes.post("/model")
-    def take_order() -> ResponseReturnValue:
+    @routes.post("/model", **between_services("Take an order", TrainingRequest))
+    def take_order() -> Response:
         question = signatures.read(TrainingRequest)
         require_sender(question, question.content.buyer)
         orchestration.take_order(question.signed, question.content)
@@ -49,8 +108,8 @@ def blueprint(
         nudge(question.content.training)
         return signatures.acknowledge(question)
 
-    @routes.post("/model/<uuid:training_id>/accept")
-    def accepted(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.post("/model/<uuid:training_id>/accept", **between_services("Take note of an acceptance", Acceptance))
+    def accepted(training_id: uuid.UUID) -> Response:
         question = signatures.read(Acceptance)
         require_sender(question, question.content.address)
         require_about(question.content, training_id)
@@ -59,56 +118,60 @@ def blueprint(
         nudge(training_id)
         return signatures.acknowledge(question)
 
-    @routes.get("/model")
-    def list_all() -> ResponseReturnValue:
-        return jsonify({"models": [summary(training) for training in storage.trainings()]})
+    @routes.get("/model", responses={HTTPStatus.OK: TrainingList})
+    def list_all() -> TrainingList:
+        """List the trainings."""
+        return TrainingList(models=[TrainingSummary(**summary(training)) for training in storage.trainings()])
 
-    @routes.get("/model/<uuid:training_id>")
-    def show(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.get(
+        "/model/<uuid:training_id>",
+        responses={HTTPStatus.OK: TrainingDocument, **problems(HTTPStatus.SERVICE_UNAVAILABLE)},
+    )
+    def show(training_id: uuid.UUID) -> TrainingDocument:
+        """Show a training, who takes part and how long its phases have taken."""
         training = storage.training(training_id)
         on_chain = chain.marketplace().training(training_id)
         phases = {phase.name: phase for phase in storage.phases(training_id)}
-        return jsonify(
-            {
-                **summary(training),
-                "roles": {"trainers": on_chain.trainers, "validators": on_chain.validators},
-                "phases": [
-                    {"name": name, "seconds": phases[name].seconds, "bytes": phases[name].bytes}
-                    for name in PHASES
-                    if name in phases
-                ],
-                "reason": training.reason,
-            }
+        return TrainingDocument(
+            **summary(training),
+            roles=Roles(trainers=list(on_chain.trainers), validators=list(on_chain.validators)),
+            phases=[
+                PhaseDocument(name=name, seconds=phases[name].seconds, bytes=phases[name].bytes)
+                for name in get_args(Phase)
+                if name in phases
+            ],
+            reason=training.reason,
         )
 
-    @routes.get("/model/<uuid:training_id>/transcript")
-    def transcript(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.get("/model/<uuid:training_id>/transcript", **between_services("Show the transcript to the arbiter", None))
+    def transcript(training_id: uuid.UUID) -> Response:
         storage.training(training_id)
         require_arbiter(chain.marketplace(), training_id, caller())
         return Response(transcripts.stream(training_id), content_type="application/octet-stream")
 
-    @routes.get("/contributions/<uuid:training_id>")
-    def contributions(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.get(
+        "/contributions/<uuid:training_id>",
+        responses={HTTPStatus.OK: ContributionList, **problems(HTTPStatus.SERVICE_UNAVAILABLE)},
+    )
+    def contributions(training_id: uuid.UUID) -> ContributionList:
+        """Show what every trainer contributed."""
         training = storage.training(training_id)
         trainers = chain.marketplace().training(training_id).trainers
         outcome = training.outcome or {"contributions": [], "partial_mses": []}
         values = [int(value) for value in outcome["contributions"]]
         scale = training.parsed_request.order.target_scale**2 / UNIT
-        return jsonify(
-            {
-                "id": str(training_id),
-                "contributions": [
-                    {
-                        "data_owner": address,
-                        "contribution": value * scale,
-                        "share": share / UNIT,
-                        "partial_MSE": int(partial) * scale,
-                    }
-                    for address, value, share, partial in zip(
-                        trainers, values, shares(values), outcome["partial_mses"], strict=False
-                    )
-                ],
-            }
+        scores = zip(trainers, values, shares(values), outcome["partial_mses"], strict=False)
+        return ContributionList(
+            id=training_id,
+            contributions=[
+                Contribution(
+                    data_owner=address,
+                    contribution=value * scale,
+                    share=share / UNIT,
+                    partial_MSE=int(partial) * scale,
+                )
+                for address, value, share, partial in scores
+            ],
         )
 
     return routes
@@ -117,11 +180,11 @@ def blueprint(
 def _summary(training: Training, rounds: int) -> dict[str, Any]:
     order = training.parsed_request.order
     return {
-        "id": str(training.id),
-        "status": training.status,
+        "id": training.id,
+        "status": Status(training.status),
         "type": order.model_type,
         "iteration": rounds,
         "iterations": order.hyper_parameters.iterations,
-        "creation_date": training.created.isoformat(),
-        "updated_date": training.updated.isoformat(),
+        "creation_date": training.created,
+        "updated_date": training.updated,
     }

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from flask import Blueprint, jsonify
-from flask.typing import ResponseReturnValue
 from pydantic import Field, StrictInt, field_validator
 
 from commons.chain.settlement import trainer_count
 from commons.errors import InvalidInput
-from commons.http import bodies
 from commons.http.application import JSON_BODY_LIMIT
+from commons.http.documents import DisputeDocument, Wei
+from commons.http.routes import Routes, problems
 from commons.learning.contributions import UNIT
 from commons.protocol.messages import (
     Body,
@@ -85,48 +85,129 @@ class OrderFields(Body):
         return value
 
 
-def blueprint(storage: Storage, accounts: Accounts, ordering: Ordering) -> Blueprint:
+class ModelSummary(Body):
+    """An order and how far it has come; ``reason`` says why it is there, or what is wrong."""
+
+    id: uuid.UUID
+    status: Literal["INITIATED", "IN_PROGRESS", "FINISHED", "FAILED", "CANCELLED"]
+    type: ModelType
+    name: str
+    creation_date: datetime
+    updated_date: datetime
+    user_id: uuid.UUID
+    reason: str | None
+
+
+class ModelList(Body):
+    """One's orders."""
+
+    models: list[ModelSummary]
+
+
+class OrderedModel(ModelSummary):
+    """An order, and once there is one its model: the intercept, then a weight per feature, in the columns' units."""
+
+    weights: list[float] | None
+
+
+class TrainerScore(Body):
+    """What one trainer gave: the MSE of what the others make without it, its share of the contributions, and its pay.
+
+    ``payment`` is in wei.
+    """
+
+    data_owner: str
+    partial_MSE: float
+    contributions: float
+    payment: Wei
+
+
+class Measurement(Body):
+    """The MSE that validators found after an iteration, in squared units of the target."""
+
+    time: datetime
+    iteration: int
+    mse: float
+
+
+class Metrics(Body):
+    """How good the model is, in squared units of the target, and what it cost, in wei."""
+
+    initial_mse: float | None
+    mse: float | None
+    trained_mse: float | None
+    averaged_mse: float | None
+    delivered_model: Literal["trained", "averaged"] | None
+    partial_MSEs: list[TrainerScore]
+    iterations: int
+    improvement: float
+    mse_history: list[Measurement]
+    payments: dict[str, Wei]
+    initial_payment: Wei
+    spent: Wei
+
+
+class ModelDocument(Body):
+    """An order in full."""
+
+    model: OrderedModel
+    dispute: DisputeDocument | None
+    metrics: Metrics
+
+
+def blueprint(storage: Storage, accounts: Accounts, ordering: Ordering) -> Routes:
     """Make the routes."""
-    routes = Blueprint("models", __name__, url_prefix="/models")
+    routes = Routes("models", __name__, "Orders of trainings, and the models that come of them", url_prefix="/models")
 
     def own(model_id: uuid.UUID) -> Model:
         model = storage.model(model_id)
         accounts.access.require_own(model.user_id, f"model {model_id}")
         return model
 
-    @routes.post("")
-    def order() -> ResponseReturnValue:
-        fields = bodies.read(OrderFields)
-        _require_sendable(fields)
-        if fields.user_id != accounts.access.user().id:
+    @routes.post(
+        "",
+        responses={
+            HTTPStatus.CREATED: ModelDocument,
+            **problems(
+                HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE
+            ),
+        },
+    )
+    def order(body: OrderFields) -> ModelDocument:
+        """Order a training, and pay for it."""
+        _require_sendable(body)
+        if body.user_id != accounts.access.user().id:
             raise InvalidInput("must be your own id: models are seen by who ordered them", "user_id")
         model = ordering.order(
             NewOrder(
-                user_id=fields.user_id,
-                name=fields.name,
-                model_type=fields.model_type,
-                payment=fields.payments_requirements.pay_for_model.wei,
-                data_requirements=fields.data_requirements,
-                hyper_parameters=fields.hyper_parameters,
-                participants=fields.participants,
+                user_id=body.user_id,
+                name=body.name,
+                model_type=body.model_type,
+                payment=body.payments_requirements.pay_for_model.wei,
+                data_requirements=body.data_requirements,
+                hyper_parameters=body.hyper_parameters,
+                participants=body.participants,
                 periods=Periods(
-                    join_seconds=fields.terms.join_seconds,
-                    training_seconds=fields.terms.training_seconds,
-                    review_seconds=fields.terms.review_seconds,
-                    fixed_share=round(Decimal(repr(fields.terms.fixed_share)) * UNIT),
+                    join_seconds=body.terms.join_seconds,
+                    training_seconds=body.terms.training_seconds,
+                    review_seconds=body.terms.review_seconds,
+                    fixed_share=round(Decimal(repr(body.terms.fixed_share)) * UNIT),
                 ),
             )
         )
-        return jsonify(_document(storage, model)), HTTPStatus.CREATED
+        return _document(storage, model)
 
-    @routes.get("")
-    def list_all() -> ResponseReturnValue:
+    @routes.get("", responses={HTTPStatus.OK: ModelList})
+    def list_all() -> ModelList:
+        """List one's orders."""
         user_id = accounts.access.user().id
-        return jsonify({"models": [_summary(model) for model in storage.models() if model.user_id == user_id]})
+        summaries = [ModelSummary(**_summary(model)) for model in storage.models() if model.user_id == user_id]
+        return ModelList(models=summaries)
 
-    @routes.get("/<uuid:model_id>")
-    def show(model_id: uuid.UUID) -> ResponseReturnValue:
-        return jsonify(_document(storage, own(model_id)))
+    @routes.get("/<uuid:model_id>", responses={HTTPStatus.OK: ModelDocument})
+    def show(model_id: uuid.UUID) -> ModelDocument:
+        """Show an order of one's own, with its model and metrics."""
+        return _document(storage, own(model_id))
 
     return routes
 
@@ -145,13 +226,13 @@ def _require_sendable(fields: OrderFields) -> None:
 
 def _summary(model: Model) -> dict[str, Any]:
     return {
-        "id": str(model.id),
+        "id": model.id,
         "status": "INITIATED" if model.status == "PAYING" else model.status,
         "type": model.parsed_order.model_type,
         "name": model.name,
-        "creation_date": model.created.isoformat(),
-        "updated_date": model.updated.isoformat(),
-        "user_id": str(model.user_id),
+        "creation_date": model.created,
+        "updated_date": model.updated,
+        "user_id": model.user_id,
         "reason": model.reason or _missing(model),
     }
 
@@ -161,33 +242,35 @@ def _missing(model: Model) -> str | None:
     return "the training is settled on chain, and its model was not delivered" if undelivered else None
 
 
-def _document(storage: Storage, model: Model) -> dict[str, Any]:
+def _document(storage: Storage, model: Model) -> ModelDocument:
     scale = model.parsed_order.target_scale**2 / UNIT
     metrics = storage.metrics(model.id)
     outcome = model.outcome or {}
     paid = model.payments or {}
     first = outcome.get("initial_mse", metrics[0].mse * scale if metrics else None)
     last = outcome.get("mse", metrics[-1].mse * scale if metrics else None)
-    return {
-        "model": {**_summary(model), "weights": model.weights},
-        "dispute": model.dispute if model.dispute and model.dispute["disputer"] else None,
-        "metrics": {
-            "initial_mse": first,
-            "mse": last,
-            "trained_mse": outcome.get("trained_mse"),
-            "averaged_mse": outcome.get("averaged_mse"),
-            "delivered_model": outcome.get("model"),
-            "partial_MSEs": [
-                {**trainer, "payment": paid.get(trainer["data_owner"], "0")} for trainer in outcome.get("trainers", [])
+    disputed = model.dispute if model.dispute and model.dispute["disputer"] else None
+    return ModelDocument(
+        model=OrderedModel(**_summary(model), weights=model.weights),
+        dispute=None if disputed is None else DisputeDocument(**disputed),
+        metrics=Metrics(
+            initial_mse=first,
+            mse=last,
+            trained_mse=outcome.get("trained_mse"),
+            averaged_mse=outcome.get("averaged_mse"),
+            delivered_model=outcome.get("model"),
+            partial_MSEs=[
+                TrainerScore(**trainer, payment=paid.get(trainer["data_owner"], "0"))
+                for trainer in outcome.get("trainers", [])
             ],
-            "iterations": outcome.get("iterations", metrics[-1].iteration if metrics else 0),
-            "improvement": max(0.0, (first - last) / first) if first else 0.0,
-            "mse_history": [
-                {"time": metric.created.isoformat(), "iteration": metric.iteration, "mse": metric.mse * scale}
+            iterations=outcome.get("iterations", metrics[-1].iteration if metrics else 0),
+            improvement=max(0.0, (first - last) / first) if first else 0.0,
+            mse_history=[
+                Measurement(time=metric.created, iteration=metric.iteration, mse=metric.mse * scale)
                 for metric in metrics
             ],
-            "payments": paid,
-            "initial_payment": str(model.payment),
-            "spent": str(model.spent),
-        },
-    }
+            payments=paid,
+            initial_payment=str(model.payment),
+            spent=str(model.spent),
+        ),
+    )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal, Self
 
-from flask import Blueprint, jsonify, request
-from flask.typing import ResponseReturnValue
-from pydantic import Field, WithJsonSchema, model_validator
+from flask import Response, request
+from pydantic import Field, RootModel, WithJsonSchema, model_validator
 
 from commons.http import bodies, uploads
-from commons.protocol.messages import Body
+from commons.http.documents import Listing, Page
+from commons.http.routes import Routes, problems
+from commons.protocol.messages import Body, DataRequirements, HyperParameters, ModelType
 from commons.users.access import Access
 from model_buyer.predictions import MAX_ROWS, File, FittedModel, FloatArray, Prediction, Predictions
 from model_buyer.storage import Model, Storage
@@ -47,129 +49,195 @@ class PredictionFields(Body):
         return self
 
 
-class Page(Body):
-    """Which part of a list."""
-
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
-    offset: Annotated[int, Field(ge=0, lt=2**31)] = 0
-
-
 class Download(Body):
     """In what form."""
 
     format: Literal["json", "sklearn"] = "json"
 
 
-def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_bytes: int) -> Blueprint:
+class FileDocument(Body):
+    """A table that predictions may be made from."""
+
+    id: uuid.UUID
+    name: str
+    rows: int
+    columns: list[str]
+    created: datetime
+
+
+class PredictionSummary(Body):
+    """What was predicted with which model from which file; MSE and R² if the file has the target."""
+
+    id: uuid.UUID
+    model_id: uuid.UUID
+    file_id: uuid.UUID | None
+    rows: int
+    mse: float | None
+    r2: float | None
+    created: datetime
+
+
+class PredictionList(Listing):
+    """Some of one's predictions, the newest first, without the values."""
+
+    predictions: list[PredictionSummary]
+
+
+class PredictionDocument(PredictionSummary):
+    """A prediction with its values, one per row."""
+
+    predictions: list[float]
+
+
+class TrainingFacts(Body):
+    """Where a model comes from."""
+
+    id: uuid.UUID
+    ordered: datetime
+    delivered_model: Literal["trained", "averaged"] | None
+    iterations: int | None
+    initial_mse: float | None
+    mse: float | None
+    trainers: int
+    data_requirements: DataRequirements
+    hyper_parameters: HyperParameters
+
+
+class ModelFile(Body):
+    """A finished model: y = intercept + Σ coefficient × feature, in the units of the order's columns."""
+
+    model_type: ModelType
+    name: str
+    features: list[str]
+    target: str
+    intercept: float
+    coefficients: list[float]
+    training: TrainingFacts
+
+
+class SklearnFile(Body):
+    """The attributes of a fitted ``sklearn.linear_model.LinearRegression`` (docs/predictions.md loads them)."""
+
+    coef_: list[float]
+    intercept_: float
+    n_features_in_: int
+    feature_names_in_: list[str]
+
+
+class DownloadedModel(RootModel[ModelFile | SklearnFile]):
+    """A finished model in the form that was asked for."""
+
+
+def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_bytes: int) -> Routes:
     """Make the routes; `limit_bytes` is how large an upload may be."""
-    routes = Blueprint("predictions", __name__)
+    routes = Routes("predictions", __name__, "Predictions, the files that they are made from, and models to take away")
+
+    @routes.before_request
+    def bound() -> None:
+        if request.endpoint == "predictions.predict":
+            request.max_content_length = ROWS_BYTES
 
     def own(model_id: uuid.UUID) -> Model:
         model = storage.model(model_id)
         access.require_own(model.user_id, f"model {model_id}")
         return model
 
-    @routes.post("/helpers/file")
-    def upload() -> ResponseReturnValue:
-        file = predictions.keep(access.user().id, lambda path: uploads.receive(path, limit_bytes))
-        return jsonify(_file(file)), HTTPStatus.CREATED
+    @routes.post(
+        "/helpers/file",
+        responses={HTTPStatus.CREATED: FileDocument, **uploads.REFUSALS},
+        openapi_extensions=uploads.FORM,
+    )
+    def upload() -> FileDocument:
+        """Upload a table to predict from: CSV or Parquet."""
+        return _file(predictions.keep(access.user().id, lambda path: uploads.receive(path, limit_bytes)))
 
-    @routes.delete("/helpers/file/<uuid:file_id>")
-    def forget(file_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.delete("/helpers/file/<uuid:file_id>", responses={HTTPStatus.NO_CONTENT: None})
+    def forget(file_id: uuid.UUID) -> None:
+        """Delete an uploaded table. What was predicted from it stays."""
         predictions.forget(access.user().id, file_id)
-        return "", HTTPStatus.NO_CONTENT
 
-    @routes.post("/predictions")
-    def predict() -> ResponseReturnValue:
-        request.max_content_length = ROWS_BYTES
-        fields = bodies.read(PredictionFields)
-        if fields.file_id is not None:
-            made = predictions.predict_file(own(fields.model_id), fields.file_id)
+    @routes.post(
+        "/predictions",
+        responses={HTTPStatus.CREATED: PredictionDocument, **problems(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)},
+    )
+    def predict(body: PredictionFields) -> PredictionDocument:
+        """Predict with a finished model of one's own."""
+        if body.file_id is not None:
+            made = predictions.predict_file(own(body.model_id), body.file_id)
         else:
-            made = predictions.predict_rows(own(fields.model_id), fields.rows or [])
-        return jsonify(_document(*made)), HTTPStatus.CREATED
+            made = predictions.predict_rows(own(body.model_id), body.rows or [])
+        return _document(*made)
 
-    @routes.get("/predictions")
-    def list_all() -> ResponseReturnValue:
-        page = Page.model_validate(request.args.to_dict())
-        found, total = predictions.page(access.user().id, page.limit, page.offset)
-        listed = [_summary(prediction) for prediction in found]
-        return jsonify({"predictions": listed, "total": total, "limit": page.limit, "offset": page.offset})
+    @routes.get("/predictions", responses={HTTPStatus.OK: PredictionList})
+    def list_all(query: Page) -> PredictionList:
+        """List one's predictions."""
+        found, total = predictions.page(access.user().id, query.limit, query.offset)
+        listed = [PredictionSummary(**_summary(prediction)) for prediction in found]
+        return PredictionList(predictions=listed, total=total, limit=query.limit, offset=query.offset)
 
-    @routes.get("/predictions/<uuid:prediction_id>")
-    def show(prediction_id: uuid.UUID) -> ResponseReturnValue:
-        return jsonify(_document(*predictions.get(access.user().id, prediction_id)))
+    @routes.get("/predictions/<uuid:prediction_id>", responses={HTTPStatus.OK: PredictionDocument})
+    def show(prediction_id: uuid.UUID) -> PredictionDocument:
+        """Show a prediction with its values."""
+        return _document(*predictions.get(access.user().id, prediction_id))
 
-    @routes.get("/models/<uuid:model_id>/download")
-    def download(model_id: uuid.UUID) -> ResponseReturnValue:
-        form = Download.model_validate(request.args.to_dict()).format
+    @routes.get(
+        "/models/<uuid:model_id>/download",
+        responses={HTTPStatus.OK: DownloadedModel, **problems(HTTPStatus.CONFLICT)},
+    )
+    def download(model_id: uuid.UUID, query: Download) -> Response:
+        """Download a finished model of one's own."""
         model = own(model_id)
         fitted = FittedModel.of(model)
-        if form == "json":
-            document, name = _for_people(model, fitted), f"{model_id}.json"
+        if query.format == "json":
+            content, name = DownloadedModel(_for_people(model, fitted)), f"{model_id}.json"
         else:
-            document, name = _for_sklearn(fitted), f"{model_id}.sklearn.json"
-        answer = jsonify(document)
+            content, name = DownloadedModel(_for_sklearn(fitted)), f"{model_id}.sklearn.json"
+        answer = bodies.document(content)
         answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return answer
 
     return routes
 
 
-def _file(file: File) -> dict[str, Any]:
-    return {
-        "id": str(file.id),
-        "name": file.name,
-        "rows": file.rows,
-        "columns": file.columns,
-        "created": file.created.isoformat(),
-    }
+def _file(file: File) -> FileDocument:
+    return FileDocument.model_validate(file, from_attributes=True)
 
 
 def _summary(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "id": str(prediction.id),
-        "model_id": str(prediction.model_id),
-        "file_id": None if prediction.file_id is None else str(prediction.file_id),
-        "rows": prediction.rows,
-        "mse": prediction.mse,
-        "r2": prediction.r2,
-        "created": prediction.created.isoformat(),
-    }
+    return {name: getattr(prediction, name) for name in PredictionSummary.model_fields}
 
 
-def _document(prediction: Prediction, values: FloatArray) -> dict[str, Any]:
-    return {**_summary(prediction), "predictions": values.tolist()}
+def _document(prediction: Prediction, values: FloatArray) -> PredictionDocument:
+    return PredictionDocument(**_summary(prediction), predictions=values.tolist())
 
 
-def _for_people(model: Model, fitted: FittedModel) -> dict[str, Any]:
+def _for_people(model: Model, fitted: FittedModel) -> ModelFile:
     order, outcome = model.parsed_order, model.outcome or {}
-    return {
-        "model_type": order.model_type,
-        "name": model.name,
-        "features": fitted.features,
-        "target": fitted.target,
-        "intercept": fitted.intercept,
-        "coefficients": fitted.coefficients.tolist(),
-        "training": {
-            "id": str(model.id),
-            "ordered": model.created.isoformat(),
-            "delivered_model": outcome.get("model"),
-            "iterations": outcome.get("iterations"),
-            "initial_mse": outcome.get("initial_mse"),
-            "mse": outcome.get("mse"),
-            "trainers": len(outcome.get("trainers", [])),
-            "data_requirements": order.data_requirements.model_dump(mode="json"),
-            "hyper_parameters": order.hyper_parameters.model_dump(mode="json"),
-        },
-    }
+    return ModelFile(
+        model_type=order.model_type,
+        name=model.name,
+        features=list(fitted.features),
+        target=fitted.target,
+        intercept=fitted.intercept,
+        coefficients=fitted.coefficients.tolist(),
+        training=TrainingFacts(
+            id=model.id,
+            ordered=model.created,
+            delivered_model=outcome.get("model"),
+            iterations=outcome.get("iterations"),
+            initial_mse=outcome.get("initial_mse"),
+            mse=outcome.get("mse"),
+            trainers=len(outcome.get("trainers", [])),
+            data_requirements=order.data_requirements,
+            hyper_parameters=order.hyper_parameters,
+        ),
+    )
 
 
-def _for_sklearn(fitted: FittedModel) -> dict[str, Any]:
-    """Return the attributes of a fitted ``sklearn.linear_model.LinearRegression`` (docs/predictions.md loads them)."""
-    return {
-        "coef_": fitted.coefficients.tolist(),
-        "intercept_": fitted.intercept,
-        "n_features_in_": len(fitted.features),
-        "feature_names_in_": fitted.features,
-    }
+def _for_sklearn(fitted: FittedModel) -> SklearnFile:
+    return SklearnFile(
+        coef_=fitted.coefficients.tolist(),
+        intercept_=fitted.intercept,
+        n_features_in_=len(fitted.features),
+        feature_names_in_=list(fitted.features),
+    )
