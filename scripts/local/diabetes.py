@@ -34,13 +34,15 @@ def to_csv(table: Table) -> bytes:
 
 
 def main() -> None:
-    """Write the rows of five owners into a directory: owner-1.csv to owner-5.csv."""
+    """Write tables into a directory: owner-1.csv to owner-5.csv, and buyer.csv with rows that no owner has."""
     parser = argparse.ArgumentParser(prog="python -m scripts.local.diabetes", description=main.__doc__)
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args().directory
     directory.mkdir(parents=True, exist_ok=True)
-    for number, table in enumerate(split(), start=1):
+    *owners, buyer = split(6)
+    for number, table in enumerate(owners, start=1):
         (directory / f"owner-{number}.csv").write_bytes(to_csv(table))
+    (directory / "buyer.csv").write_bytes(to_csv(buyer))
 
 
 if __name__ == "__main__":
