@@ -172,6 +172,8 @@ class Orchestration:
                 self._tell(on_chain, None)
         if on_chain.status in OVER:
             status, reason = OVER[on_chain.status]
+            if deadlines.taken_back(market, on_chain):
+                reason = "the buyer cancelled it before any data owner accepted"
             self._preparations.drop(training_id)
             known = self._storage.training(training_id).reason
             self._storage.move(training_id, status, reason=known or reason)

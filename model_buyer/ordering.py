@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -148,12 +151,62 @@ class Ordering:
             terms=asdict(new.periods) | {"aggregator": aggregator},
         )
         with self._lock:
+            if self._chain.marketplace() is not market:
+                raise Conflict("the service was moved to another contract meanwhile: order again")
             self._storage.add(model)
             try:
                 return self._announce(self._pay(model))
             except ChainUnavailable as error:  # the payment may be on its way: the driver finds out, and goes on
                 log.warning("order not paid yet", training=str(model.id), error=str(error))
                 return model
+
+    def cancel(self, model_id: uuid.UUID) -> Model:
+        """Take an order back that nobody has accepted, and have its payment refunded; nothing if it is CANCELLED already.
+
+        An order that is still being paid for is paid first. A payment on its way cannot be called back, and one that
+        is mined after its order was forgotten would be lost.
+
+        Raises
+        ------
+        Conflict
+            Data owners have accepted, or it has started, or is over: the text says what will become of it.
+        ChainUnavailable
+            The chain does not answer; to ask again is safe.
+        """
+        with self._lock:
+            model = self._storage.model(model_id)
+            if model.status == Status.PAYING:
+                model = self._pay(model)
+            if model.status != Status.INITIATED:
+                return _cancelled(model)
+            market = self._chain.marketplace()
+            on_chain = market.training(model_id)
+            if on_chain.status == ChainStatus.OPEN:
+                try:
+                    market.cancel(model_id)
+                except Reverted:
+                    raise _not_yet(market.training(model_id)) from None
+            return _cancelled(self._follow(model_id))
+
+    def remove(self, model_id: uuid.UUID) -> None:
+        """Hide a model from its user; Conflict unless it is over.
+
+        It is kept, with what this service said in its training: others may hold it to that, and a model that was not
+        delivered yet may still be.
+        """
+        with self._lock:
+            model = self._storage.model(model_id)
+            if model.status not in (Status.FINISHED, Status.FAILED, Status.CANCELLED):
+                raise Conflict(f"model {model_id} is {model.status}: it can be removed when it is over")
+            self._storage.remove(model_id)
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Let nothing be ordered during the block; Conflict if an order is unfinished."""
+        with self._lock:
+            if unfinished := self.unfinished():
+                raise Conflict(f"{len(unfinished)} orders are unfinished, {unfinished[0]} is one")
+            yield
 
     def follow(self, model_id: uuid.UUID) -> Model:
         """Bring an order to where the chain says it stands; pay or announce what was interrupted."""
@@ -175,6 +228,8 @@ class Ordering:
         status = on_chain.status
         if status in OVER:
             to, reason = OVER[status]
+            if deadlines.taken_back(market, on_chain):
+                reason = "cancelled before any data owner accepted; the payment is refunded"
             why = market.failure(model_id)
             self._withdraw(market)
             return self._storage.move(model_id, to, reason=_joined(reason, why, model.reason))
@@ -302,6 +357,28 @@ class Ordering:
     def _withdraw(self, market: Marketplace) -> None:
         if market.credit(self._chain.address) > 0:
             market.withdraw()
+
+
+def _cancelled(model: Model) -> Model:
+    if model.status == Status.CANCELLED:
+        return model
+    if model.status == Status.FAILED:
+        raise Conflict(f"model {model.id} is FAILED: its payment, if there was one, is refunded already")
+    if model.status == Status.FINISHED:
+        raise Conflict(f"model {model.id} is FINISHED: the owners who trained it are paid")
+    raise Conflict(
+        f"model {model.id} is {model.status}: what has started cannot be cancelled. It ends by itself: with a model, or"
+        " with a refund at its training deadline at the latest"
+    )
+
+
+def _not_yet(on_chain: Training) -> Conflict:
+    deadline = datetime.fromtimestamp(on_chain.terms.join_deadline, UTC).isoformat()
+    return Conflict(
+        f"{len(on_chain.owners)} data owners have accepted training {on_chain.id}: it can be cancelled before the first"
+        f" does, or if fewer than {on_chain.terms.minimum_owners} have at {deadline}. Wait: it starts, or is refunded,"
+        " by itself"
+    )
 
 
 def _joined(reason: str, *causes: str | None) -> str:

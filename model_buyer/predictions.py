@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ForeignKey, Select, func, select
+from sqlalchemy import ForeignKey, Select, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from commons.database import Database, now
@@ -209,6 +209,11 @@ class Predictions:
             total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
             newest = query.order_by(Prediction.created.desc(), Prediction.id)
             return list(session.scalars(newest.limit(limit).offset(offset))), total
+
+    def forget_model(self, model_id: uuid.UUID) -> None:
+        """Delete what was predicted with a model."""
+        with self._database.write() as session:
+            session.execute(delete(Prediction).where(Prediction.model_id == model_id))
 
     def _add(
         self, model_id: uuid.UUID, file_id: uuid.UUID | None, values: FloatArray, targets: FloatArray | None

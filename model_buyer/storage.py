@@ -8,12 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, MetaData, select
+from sqlalchemy import ForeignKey, MetaData, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
-from commons.errors import VerificationFailed
+from commons.errors import NotFound, VerificationFailed
 from commons.lifecycle import find, move
 from commons.protocol.messages import Order
 from commons.users.storage import User
@@ -48,7 +48,7 @@ class Base(database.Base):
 
 
 class Model(Base):
-    """An order and the model that came of it.
+    """An order and the model that came of it; ``removed`` is when its user did not want to see it any more.
 
     ``sealed_key`` is the training's private key, encrypted under the service's secret, and ``key_proof`` what shows
     that it is sound. ``validators`` are the places of those whose sums may still be opened: None before the first.
@@ -77,6 +77,7 @@ class Model(Base):
     dispute: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     payments: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     spent: Mapped[int] = mapped_column(Decimal, default=0)
+    removed: Mapped[datetime | None] = mapped_column(default=None)
     created: Mapped[datetime] = mapped_column(default=now)
     updated: Mapped[datetime] = mapped_column(default=now, onupdate=now)
 
@@ -118,6 +119,27 @@ class Storage:
         with self._database.read() as session:
             query = select(Model).where(Model.status.in_(statuses))
             return list(session.scalars(query.order_by(Model.created.desc(), Model.id)))
+
+    def shown(self, model_id: uuid.UUID) -> Model:
+        """Return an order that its user has not removed; NotFound if there is none of that id."""
+        model = self.model(model_id)
+        if model.removed is not None:
+            raise NotFound(f"there is no model {model_id}")
+        return model
+
+    def page(self, user_id: uuid.UUID, limit: int, offset: int) -> tuple[list[Model], int]:
+        """Return `limit` of the orders that a user sees after the first `offset`, the newest first, and their number."""
+        own = (Model.user_id == user_id, Model.removed.is_(None))
+        newest = select(Model).where(*own).order_by(Model.created.desc(), Model.id)
+        with self._database.read() as session:
+            total = session.scalar(select(func.count()).select_from(Model).where(*own)) or 0
+            return list(session.scalars(newest.limit(limit).offset(offset))), total
+
+    def remove(self, model_id: uuid.UUID) -> None:
+        """Show an order no more; nothing if it is removed already."""
+        with self._database.write() as session:
+            model = find(session, Model, model_id)
+            model.removed = model.removed or now()
 
     def move(self, model_id: uuid.UUID, to: Status | None = None, **values: Any) -> Model:
         """Move an order along its lifecycle, if it is not there yet, and set columns with it.

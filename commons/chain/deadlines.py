@@ -41,3 +41,8 @@ def enforce(market: Marketplace, training: Training, grace_s: int = 0) -> bool:
         return False
     end(training.id)
     return True
+
+
+def taken_back(market: Marketplace, training: Training) -> bool:
+    """Return whether a training was cancelled by its buyer, which up to the join deadline nobody else may."""
+    return training.status == Status.CANCELLED and market.now() <= training.terms.join_deadline

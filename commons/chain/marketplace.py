@@ -68,6 +68,7 @@ __all__ = [
     "Status",
     "Terms",
     "Training",
+    "Withdrawal",
     "deploy",
 ]
 
@@ -157,6 +158,13 @@ class Receipt:
     transaction: str
     block: int
     gas: int
+
+
+@dataclass(frozen=True)
+class Withdrawal(Receipt):
+    """A mined withdrawal of `amount` wei."""
+
+    amount: int
 
 
 class _Node:
@@ -879,15 +887,17 @@ class Marketplace:
         """
         return self._send("expire", _bytes32(training_id))
 
-    def withdraw(self) -> Receipt:
+    def withdraw(self) -> Withdrawal:
         """Withdraw the account's whole credit.
 
         Returns
         -------
-        Receipt
-            The mined transaction.
+        Withdrawal
+            The mined transaction, and how much it was.
         """
-        return self._send("withdraw")
+        receipt = self._mine("withdraw")
+        (event,) = self._contract.events.CreditWithdrawn().process_receipt(receipt)
+        return Withdrawal(**vars(_receipt(receipt)), amount=event["args"]["amount"])
 
     def _read(self, function: str, *arguments: object) -> Any:
         with self._node.translated():
@@ -898,6 +908,9 @@ class Marketplace:
                 raise NoContract(self.address) from error
 
     def _send(self, function: str, *arguments: object, value: int = 0) -> Receipt:
+        return _receipt(self._mine(function, *arguments, value=value))
+
+    def _mine(self, function: str, *arguments: object, value: int = 0) -> TxReceipt:
         with self._node.translated():
             data = self._contract.encode_abi(function, arguments)
         if value:
@@ -907,7 +920,7 @@ class Marketplace:
         # Every transaction of the contract emits an event; an empty address takes any call in silence.
         if not receipt["logs"]:
             raise NoContract(self.address)
-        return Receipt(receipt["transactionHash"].to_0x_hex(), receipt["blockNumber"], receipt["gasUsed"])
+        return receipt
 
     def _block_number(self) -> int:
         with self._node.translated():
@@ -948,6 +961,10 @@ _NO_RESULT = Result(
     transcript_root=bytes(32),
     model_hash=bytes(32),
 )
+
+
+def _receipt(receipt: TxReceipt) -> Receipt:
+    return Receipt(receipt["transactionHash"].to_0x_hex(), receipt["blockNumber"], receipt["gasUsed"])
 
 
 def _result(log: EventData) -> Result:

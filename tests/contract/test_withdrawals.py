@@ -45,6 +45,7 @@ def test_an_account_withdraws_its_whole_credit_once(world: World) -> None:
     aggregator = address_of(world.aggregator)
     before = world.buyer.balance(aggregator)
     receipt = world.aggregator.withdraw()
+    assert receipt.amount == ESCROW // 10
     price = world.web3.eth.get_transaction_receipt(receipt.transaction)["effectiveGasPrice"]  # type: ignore[arg-type]
     assert world.buyer.balance(aggregator) == before + ESCROW // 10 - receipt.gas * price
     assert world.buyer.credit(aggregator) == 0
