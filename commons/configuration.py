@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -20,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from commons.errors import ConfigurationError
+from commons.errors import ConfigurationError, Conflict
 from commons.protocol.messages import Address, Url, problems_of
 from commons.users.storage import Registration
 
@@ -90,6 +91,28 @@ class Config(BaseModel):
             return TypeAdapter(Address).validate_python(_read(self.contract_address_file, variable).strip())
         except ValidationError:
             raise ConfigurationError(f"{variable}: {self.contract_address_file} has no Ethereum address") from None
+
+    def keep_contract(self, address: str) -> None:
+        """Have the next start find another marketplace: replace the address in its file.
+
+        Raises
+        ------
+        Conflict
+            The address is not in a file, or in one that this service cannot write.
+        """
+        file = self.contract_address_file
+        if file is None:
+            raise Conflict("DELTAML_CONTRACT_ADDRESS says which contract it is: change it there, and restart")
+        draft = file.with_name(f"{file.name}.new")
+        try:
+            draft.write_text(f"{address}\n")
+            shutil.copymode(file, draft)  # others may have to read it
+            draft.replace(file)
+        except OSError as error:
+            raise Conflict(
+                f"DELTAML_CONTRACT_ADDRESS_FILE cannot be written ({error.strerror}): change it where it is made, and"
+                " restart"
+            ) from None
 
     def account(self) -> LocalAccount:
         """Unlock the service's Ethereum account."""

@@ -13,7 +13,7 @@ from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
 from commons.errors import Conflict
-from commons.http import application
+from commons.http import application, contract
 from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
@@ -67,7 +67,7 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     driver = Driver(participation.unfinished, advance)
     app = application.create(__name__, "DeltaML data owner")
     app.register_blueprint(application.health("data_owner", "/helpers/ping"))
-    app.register_blueprint(application.contract(chain))
+    app.register_blueprint(contract.blueprint(chain))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     app.register_blueprint(registration.blueprint(accounts.users, participation, config))
     app.register_blueprint(datasets.blueprint(storage, scratch, config.max_upload_mb * 2**20))

@@ -10,7 +10,7 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
-from commons.http import application
+from commons.http import application, contract
 from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
@@ -64,7 +64,7 @@ def create_app(
     driver = Driver(lifecycle.unfinished, lifecycle.advance, lifecycle.register)
     app = application.create(__name__, "DeltaML federated aggregator")
     app.register_blueprint(application.health("federated_aggregator", "/helper/ping"))
-    app.register_blueprint(application.contract(chain))
+    app.register_blueprint(contract.blueprint(chain, lifecycle.moving))
     app.register_blueprint(aggregator.blueprint(storage, chain, signatures))
     app.register_blueprint(models.blueprint(storage, records, lifecycle, chain, signatures, caller, driver.nudge))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -92,10 +94,13 @@ class Orchestration:
         self._buyer = buyer
         self._chain = chain
         self._preparations = Preparations()
+        self._lock = threading.Lock()  # no order is taken while the contract changes
 
     def register(self) -> None:
         """Register the aggregator's account on chain, once."""
-        market = self._chain.marketplace()
+        self._register(self._chain.marketplace())
+
+    def _register(self, market: Marketplace) -> None:
         role = market.role(self._chain.address)
         if role == Role.NONE:
             market.register(Role.FEDERATED_AGGREGATOR)
@@ -132,7 +137,27 @@ class Orchestration:
         bits = request.order.hyper_parameters.key_bits
         context = proof_context(self._chain.signer().domain, request.training, "key", 0, request.buyer)
         verify_key(int(request.order.modulus, 16), KeyProof.from_bytes(request.key_proof, bits), context, bits)
-        self._storage.add(Training(id=request.training, status=Status.INITIATED, request=signed.pack()))
+        with self._lock:
+            if self._chain.marketplace() is not market:
+                raise Conflict(f"this service was moved to contract {self._chain.marketplace().address} meanwhile")
+            self._storage.add(Training(id=request.training, status=Status.INITIATED, request=signed.pack()))
+
+    @contextmanager
+    def moving(self, to: Marketplace) -> Iterator[None]:
+        """Take no orders while the service moves to another contract, after registering there.
+
+        Raises
+        ------
+        Conflict
+            A training is unfinished, or the account has another role on the other contract.
+        """
+        with self._lock:
+            if unfinished := self.unfinished():
+                raise Conflict(
+                    f"training {unfinished[0]} is unfinished: it ends on the contract that it was ordered on"
+                )
+            self._register(to)
+            yield
 
     def unfinished(self) -> list[uuid.UUID]:
         """Return the trainings that may have something to do."""

@@ -11,7 +11,7 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
-from commons.http import application, uploads
+from commons.http import application, contract, uploads
 from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
@@ -81,7 +81,7 @@ def create_app(
     driver = Driver(ordering.unfinished, advance)
     app = application.create(__name__, "DeltaML model buyer")
     app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
-    app.register_blueprint(application.contract(chain))
+    app.register_blueprint(contract.blueprint(chain, ordering.moving))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     app.register_blueprint(models.blueprint(storage, accounts, ordering))
     app.register_blueprint(predictions_api.blueprint(storage, predictions, accounts.access, limit_bytes))

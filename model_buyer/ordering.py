@@ -161,7 +161,7 @@ class Ordering:
                 return model
 
     def cancel(self, model_id: uuid.UUID) -> Model:
-        """Take an order back that nobody has accepted, and have its payment refunded; nothing if it is CANCELLED already.
+        """Take an order back that nobody has accepted, and have its payment refunded; once, however often it is asked.
 
         An order that is still being paid for is paid first. A payment on its way cannot be called back, and one that
         is mined after its order was forgotten would be lost.
@@ -201,11 +201,14 @@ class Ordering:
             self._storage.remove(model_id)
 
     @contextmanager
-    def idle(self) -> Iterator[None]:
-        """Let nothing be ordered during the block; Conflict if an order is unfinished."""
+    def moving(self, to: Marketplace) -> Iterator[None]:
+        """Let nothing be ordered while the service moves to another contract; Conflict if an order is unfinished.
+
+        On the other contract it registers when it orders.
+        """
         with self._lock:
             if unfinished := self.unfinished():
-                raise Conflict(f"{len(unfinished)} orders are unfinished, {unfinished[0]} is one")
+                raise Conflict(f"model {unfinished[0]} is unfinished: it ends on the contract that it was ordered on")
             yield
 
     def follow(self, model_id: uuid.UUID) -> Model:

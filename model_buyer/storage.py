@@ -128,7 +128,7 @@ class Storage:
         return model
 
     def page(self, user_id: uuid.UUID, limit: int, offset: int) -> tuple[list[Model], int]:
-        """Return `limit` of the orders that a user sees after the first `offset`, the newest first, and their number."""
+        """Return `limit` of the orders that a user sees after the first `offset`, the newest first, and how many."""
         own = (Model.user_id == user_id, Model.removed.is_(None))
         newest = select(Model).where(*own).order_by(Model.created.desc(), Model.id)
         with self._database.read() as session:

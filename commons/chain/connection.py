@@ -6,8 +6,9 @@ import threading
 
 from eth_account.signers.local import LocalAccount
 
-from commons.chain.marketplace import Marketplace
+from commons.chain.marketplace import Marketplace, NoContract
 from commons.configuration import Config
+from commons.errors import InvalidInput
 from commons.protocol.signed import Domain, Signer
 
 
@@ -55,6 +56,31 @@ class Connection:
         """
         with self._lock:
             if self._marketplace is None:
-                address = self._config.contract()
-                self._marketplace = Marketplace(self._config.chain_url, address, self.account)
+                self._marketplace = self._at(self._config.contract())
             return self._marketplace
+
+    def verified(self, address: str) -> Marketplace:
+        """Return another contract, acting as the service's account.
+
+        Raises
+        ------
+        InvalidInput
+            There is none of this version at `address`.
+        ChainUnavailable
+            The chain does not answer now.
+        """
+        market = self._at(address)
+        try:
+            market.verify()
+        except NoContract as error:
+            raise InvalidInput(str(error), "address") from None
+        return market
+
+    def move(self, to: Marketplace) -> None:
+        """Work on another contract from now on, and after a restart; Conflict where that is configured elsewhere."""
+        with self._lock:
+            self._config.keep_contract(to.address)
+            self._marketplace = to
+
+    def _at(self, address: str) -> Marketplace:
+        return Marketplace(self._config.chain_url, address, self.account)

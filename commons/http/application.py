@@ -10,12 +10,10 @@ from typing import Literal
 import structlog
 from flask import Flask
 
-from commons.chain.connection import Connection
 from commons.http import documentation
 from commons.http import problems as problem_documents
-from commons.http.documents import Wei
-from commons.http.routes import PUBLIC, Routes, problems
-from commons.protocol.messages import Address, Body
+from commons.http.routes import PUBLIC, Routes
+from commons.protocol.messages import Body
 
 JSON_BODY_LIMIT = 64 * 2**20
 """Bytes of a body at most, uploads apart: a message about 200 features is 11 MB."""
@@ -32,17 +30,6 @@ class Health(Body):
 
     status: Literal["ok"] = "ok"
     service: str
-
-
-class Contract(Body):
-    """The chain as a service sees it, and its own account there: what it has, and what the contract owes it."""
-
-    address: Address
-    chain_id: int
-    account: Address
-    role: str
-    balance_wei: Wei
-    credit_wei: Wei
 
 
 def create(import_name: str, title: str = "DeltaML") -> Flask:
@@ -90,26 +77,5 @@ def health(service: str, path: str) -> Routes:
     def ping() -> Health:
         """Say whether the service is up."""
         return Health(service=service)
-
-    return routes
-
-
-def contract(chain: Connection) -> Routes:
-    """Make the route that shows the chain as the service sees it, and its own account on it."""
-    routes = Routes("contract", __name__, ABOUT, tag="service")
-
-    @routes.get("/contract", responses={HTTPStatus.OK: Contract, **problems(HTTPStatus.SERVICE_UNAVAILABLE)})
-    def show() -> Contract:
-        """Show the contract, and the service's account on it."""
-        market = chain.marketplace()
-        account = chain.address
-        return Contract(
-            address=market.address,
-            chain_id=market.chain_id,
-            account=account,
-            role=market.role(account).name,
-            balance_wei=str(market.balance(account)),
-            credit_wei=str(market.credit(account)),
-        )
 
     return routes
