@@ -115,7 +115,9 @@ class Database:
 
 
 def _postgresql(url: str) -> Engine:
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True)
+    engine = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True, hide_parameters=True
+    )
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -129,7 +131,7 @@ def _postgresql(url: str) -> Engine:
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         return _postgresql(url)
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)  # errors are logged, and parameters are secrets, too
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -78,6 +78,7 @@ def facts(market: Marketplace, training_id: UUID) -> Facts:
     training = market.training(training_id)
     known = training.status != Status.NONE
     payments = tuple(market.payments(training_id)) if known else ()
+    dispute = market.dispute(training_id) if known else None
     paid = sorted({payment.recipient for payment in payments})
     return Facts(
         chain_id=market.chain_id,
@@ -87,7 +88,7 @@ def facts(market: Marketplace, training_id: UUID) -> Facts:
         entropy=market.block_hash(training.closed_block) if training.closed_block else b"",
         history=tuple(market.history(training_id)) if known else (),
         reported=market.reported(training_id) if known else None,
-        resolution=market.resolution(training_id) if known else None,
+        resolution=dispute.outcome if dispute else None,
         payments=payments,
         ledgers=tuple((address, *market.ledger(address), market.credit(address)) for address in paid),
     )

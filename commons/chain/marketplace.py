@@ -525,22 +525,6 @@ class Marketplace:
                 owners.pop()
         return tuple(owners)
 
-    def resolution(self, training_id: UUID) -> Outcome | None:
-        """Read what the arbiter of a dispute decided.
-
-        Parameters
-        ----------
-        training_id : UUID
-            The training.
-
-        Returns
-        -------
-        Outcome or None
-            None when nothing was decided.
-        """
-        logs = self._events(training_id, self._ordered(training_id), "DisputeResolved")
-        return Outcome(logs[-1]["args"]["outcome"]) if logs else None
-
     def block_hash(self, number: int) -> bytes:
         """Read the hash of a block.
 

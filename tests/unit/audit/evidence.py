@@ -102,9 +102,6 @@ class Market:
     def reported(self, training_id: UUID) -> Result | None:
         return self.disputed.result
 
-    def resolution(self, training_id: UUID) -> None:
-        return None
-
     def payments(self, training_id: UUID) -> list[Payment]:
         return []
 
