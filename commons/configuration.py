@@ -23,7 +23,7 @@ from pydantic import (
 
 from commons.errors import ConfigurationError, Conflict
 from commons.protocol.messages import Address, Url, problems_of
-from commons.users.storage import Registration
+from commons.users.registration import Registration
 
 PREFIX = "DELTAML_"
 DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")

@@ -18,7 +18,8 @@ from commons.protocol.messages import Address, Body, Name, matching
 from commons.users.accounts import Accounts
 from commons.users.limits import client_key
 from commons.users.passwords import MAX_LENGTH
-from commons.users.storage import Registration, Role, Token, User
+from commons.users.registration import Registration
+from commons.users.storage import Role, Token, User
 from commons.users.wallet import LOGIN, linking
 
 Email = Annotated[

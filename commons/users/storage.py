@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from commons.database import Base, Database, now
 from commons.errors import Conflict, NotAuthorised
 from commons.lifecycle import find
+from commons.users.registration import Registration
 
 
 class Role(StrEnum):
@@ -22,17 +23,6 @@ class Role(StrEnum):
 
     OPERATOR = "operator"
     VIEWER = "viewer"
-
-
-class Registration(StrEnum):
-    """Who may make a user over HTTP without being an operator."""
-
-    FIRST = "first"
-    """Whoever comes first, while the service has no user."""
-    OPEN = "open"
-    """Everybody."""
-    CLOSED = "closed"
-    """Nobody."""
 
 
 class User(Base):

@@ -21,7 +21,8 @@ from commons.http import application
 from commons.users import api
 from commons.users.accounts import Accounts
 from commons.users.passwords import Passwords
-from commons.users.storage import Registration, Token, User
+from commons.users.registration import Registration
+from commons.users.storage import Token, User
 
 URL = "https://buyer.example"
 CHAIN_ID = 31337

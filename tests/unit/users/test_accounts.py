@@ -13,7 +13,8 @@ from werkzeug.test import TestResponse
 
 from commons.errors import Conflict, NotAuthorised
 from commons.users.login import PER_CLIENT
-from commons.users.storage import Registration, Role
+from commons.users.registration import Registration
+from commons.users.storage import Role
 from tests.unit.users.service import ACCOUNT, PASSWORD, Service
 
 EVE = {"name": "Eve", "email": "eve@example.org", "password": PASSWORD}
