@@ -70,31 +70,6 @@ def problems(*statuses: HTTPStatus) -> Responses:
     }
 
 
-def between_services(summary: str, question: type[Message] | None) -> dict[str, Any]:
-    """Declare a route that other services call, in short: docs/protocol.md has the messages.
-
-    Parameters
-    ----------
-    summary : str
-        What it does.
-    question : type, optional
-        The message that it reads; without one the request as a whole is signed, and bytes are answered.
-    """
-    declared: dict[str, Any] = {
-        "summary": summary,
-        "description": f"Reads a {question.__name__}, signed by whom it is from." if question else "For the arbiter.",
-        "tags": [Tag(name="between services", description="Signed messages: docs/protocol.md has their fields")],
-        "security": [{"signature": []}] if question else [{"request_signature": []}],
-    }
-    kind = MESSAGEPACK if question else "application/octet-stream"
-    binary = {kind: {"schema": {"type": "string", "format": "binary"}}}
-    if question:
-        declared["openapi_extensions"] = {"requestBody": {"required": True, "content": binary}}
-    refused = (*_NEEDED["body"], HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
-    answers = {"description": "A signed message" if question else "Bytes", "content": binary}
-    return {**declared, "responses": {HTTPStatus.OK: answers, **problems(*refused)}}
-
-
 class Routes(APIBlueprint):
     """A blueprint of typed routes.
 
@@ -121,6 +96,32 @@ class Routes(APIBlueprint):
         super().__init__(name, import_name, url_prefix=url_prefix, operation_id_callback=_operation_id)
         self._tag = Tag(name=tag or name, description=about)
         self.models: set[tuple[type[BaseModel], Mode]] = set()
+
+    def between_services(self, summary: str, question: type[Message] | None) -> dict[str, Any]:
+        """Declare a route that other services call, in short: docs/protocol.md has the messages.
+
+        Parameters
+        ----------
+        summary : str
+            What it does.
+        question : type, optional
+            The message that it reads; without one, bytes are answered to whoever signs the request as a whole.
+        """
+        declared: dict[str, Any] = {
+            "summary": summary,
+            "tags": [Tag(name="between services", description="Signed messages: docs/protocol.md has their fields")],
+            "security": [{"signature": []}] if question else [{"request_signature": []}],
+        }
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        answer = {"description": "Bytes", "content": {"application/octet-stream": binary}}
+        if question:
+            self.models.add((question, "validation"))
+            schema = {"schema": {"$ref": f"{OPENAPI3_REF_PREFIX}/{question.__name__}"}}
+            content = {"application/json": schema, MESSAGEPACK: binary}
+            declared["openapi_extensions"] = {"requestBody": {"required": True, "content": content}}
+            answer = {"description": "A signed message", "content": {MESSAGEPACK: binary}}
+        refused = (*_NEEDED["body"], HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
+        return {**declared, "responses": {HTTPStatus.OK: answer, **problems(*refused)}}
 
     def _collect_openapi_info(self, rule: str, func: Callable[..., Any], **declared: Any) -> ParametersTuple:
         security = declared.pop("security", None) or TOKEN

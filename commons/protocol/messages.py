@@ -21,12 +21,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     StrictInt,
     StrictStr,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from commons.errors import InvalidInput
 
@@ -38,16 +42,33 @@ LARGEST_VALUE, SMALLEST_TARGET = 1e15, 1e-15
 """Bounds of what a column may hold, far from where the squares of floats overflow or vanish."""
 
 
-def matching(pattern: str, reason: str) -> AfterValidator:
-    """Return the check that a whole text matches a pattern; `reason` says in plain words what would."""
-    compiled = re.compile(pattern)
+class Matching:
+    """The rule that a whole text matches a pattern.
 
-    def check(value: str) -> str:
-        if not compiled.fullmatch(value):
-            raise ValueError(reason)
+    Parameters
+    ----------
+    pattern : str
+        A regular expression that means the same in Python and in JSON Schema.
+    reason : str
+        What is said, in plain words, to who breaks the rule.
+    """
+
+    def __init__(self, pattern: str, reason: str) -> None:
+        self._pattern = re.compile(pattern)
+        self._reason = reason
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check after what else the type asks for."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say the rule in documents, too."""
+        return {**handler(schema), "pattern": f"^(?:{self._pattern.pattern})$"}
+
+    def _check(self, value: str) -> str:
+        if not self._pattern.fullmatch(value):
+            raise ValueError(self._reason)
         return value
-
-    return AfterValidator(check)
 
 
 def _describing(value: Any) -> Any:
@@ -65,21 +86,21 @@ def _describing(value: Any) -> Any:
 
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Address = Annotated[
-    StrictStr, matching("0x[0-9a-fA-F]{40}", "must be an Ethereum address: 0x and 40 hexadecimal digits")
+    StrictStr, Matching("0x[0-9a-fA-F]{40}", "must be an Ethereum address: 0x and 40 hexadecimal digits")
 ]
-Hexadecimal = Annotated[StrictStr, matching("-?[0-9a-f]{1,2000}", "must be hexadecimal digits, at most 2000")]
+Hexadecimal = Annotated[StrictStr, Matching("-?[0-9a-f]{1,2000}", "must be hexadecimal digits, at most 2000")]
 """An integer of any size."""
-Digits = Annotated[StrictStr, matching("[0-9]{1,80}", "must be decimal digits, at most 80")]
+Digits = Annotated[StrictStr, Matching("[0-9]{1,80}", "must be decimal digits, at most 80")]
 """A natural number that 64 bits may not hold: MessagePack has no larger ones."""
 Name = Annotated[
     StrictStr,
     Field(min_length=1, max_length=200),
-    matching(r"[^\x00-\x1f\x7f]+", "must not have control characters"),
+    Matching(r"[^\x00-\x1f\x7f]+", "must not have control characters"),
 ]
 Url = Annotated[
     StrictStr,
     Field(max_length=500),
-    matching(r"https?://[!-.0-~]+(/[!-~]*)?", "must be a URL that begins with http:// or https://"),
+    Matching(r"https?://[!-.0-~]+(/[!-~]*)?", "must be a URL that begins with http:// or https://"),
 ]
 Description = Annotated[Any, AfterValidator(_describing)]
 ModelType = Literal["LINEAR_REGRESSION"]
@@ -222,7 +243,7 @@ class Order(Body):
     data_requirements: DataRequirements
     hyper_parameters: HyperParameters
     participants: Participants
-    modulus: Annotated[StrictStr, matching("[0-9a-f]{256,2048}", "must be 256 to 2048 hexadecimal digits")]
+    modulus: Annotated[StrictStr, Matching("[0-9a-f]{256,2048}", "must be 256 to 2048 hexadecimal digits")]
 
     @property
     def length(self) -> int:

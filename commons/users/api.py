@@ -14,7 +14,7 @@ from commons.errors import InvalidInput, NotAuthorised
 from commons.http import bodies
 from commons.http.documents import Listing, Page
 from commons.http.routes import PUBLIC, TOKEN_IF_ANY, Routes, problems
-from commons.protocol.messages import Address, Body, Name, matching
+from commons.protocol.messages import Address, Body, Matching, Name
 from commons.users.accounts import Accounts
 from commons.users.limits import client_key
 from commons.users.passwords import MAX_LENGTH
@@ -25,11 +25,11 @@ from commons.users.wallet import LOGIN, linking
 Email = Annotated[
     StrictStr,
     Field(max_length=254),
-    matching(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+", "must be an e-mail address"),
+    Matching(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+", "must be an e-mail address"),
 ]
 Password = Annotated[SecretStr, Field(max_length=MAX_LENGTH)]
 SignedText = Annotated[StrictStr, Field(max_length=4000)]
-Signature = Annotated[StrictStr, matching("0x[0-9a-fA-F]{130}", "must be a signature: 0x and 130 hexadecimal digits")]
+Signature = Annotated[StrictStr, Matching("0x[0-9a-fA-F]{130}", "must be a signature: 0x and 130 hexadecimal digits")]
 
 
 class UserFields(Body):

@@ -11,7 +11,7 @@ from commons.chain.connection import Connection
 from commons.chain.marketplace import Role
 from commons.errors import Conflict
 from commons.http import bodies
-from commons.http.routes import PUBLIC, Routes, between_services, problems
+from commons.http.routes import PUBLIC, Routes, problems
 from commons.http.signatures import Signatures, require_sender
 from commons.protocol.messages import AggregatorDescription, Body, OwnerRegistration
 from federated_aggregator.storage import Storage
@@ -52,7 +52,7 @@ def blueprint(storage: Storage, chain: Connection, signatures: Signatures) -> Ro
             AggregatorDescription(account=chain.address, contract=market.address, chain_id=market.chain_id)
         )
 
-    @routes.post("/dataowner", **between_services("Make an owner known", OwnerRegistration))
+    @routes.post("/dataowner", **routes.between_services("Make an owner known", OwnerRegistration))
     def register() -> Response:
         question = signatures.read(OwnerRegistration)
         require_sender(question, question.content.address)

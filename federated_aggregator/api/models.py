@@ -12,7 +12,7 @@ from flask import Response, request
 
 from commons.chain.arbitration import require_arbiter
 from commons.chain.connection import Connection
-from commons.http.routes import Routes, between_services, problems
+from commons.http.routes import Routes, problems
 from commons.http.signatures import Signatures, require_about, require_sender
 from commons.learning.contributions import UNIT, shares
 from commons.protocol.messages import Acceptance, Body, ModelType, TrainingRequest
@@ -99,7 +99,7 @@ def blueprint(
         last = transcripts.last(training.id, "round")
         return _summary(training, 0 if last is None else last + 1)
 
-    @routes.post("/model", **between_services("Take an order", TrainingRequest))
+    @routes.post("/model", **routes.between_services("Take an order", TrainingRequest))
     def take_order() -> Response:
         question = signatures.read(TrainingRequest)
         require_sender(question, question.content.buyer)
@@ -108,7 +108,7 @@ def blueprint(
         nudge(question.content.training)
         return signatures.acknowledge(question)
 
-    @routes.post("/model/<uuid:training_id>/accept", **between_services("Take note of an acceptance", Acceptance))
+    @routes.post("/model/<uuid:training_id>/accept", **routes.between_services("Note an acceptance", Acceptance))
     def accepted(training_id: uuid.UUID) -> Response:
         question = signatures.read(Acceptance)
         require_sender(question, question.content.address)
@@ -143,7 +143,7 @@ def blueprint(
             reason=training.reason,
         )
 
-    @routes.get("/model/<uuid:training_id>/transcript", **between_services("Show the transcript to the arbiter", None))
+    @routes.get("/model/<uuid:training_id>/transcript", **routes.between_services("Show the transcript", None))
     def transcript(training_id: uuid.UUID) -> Response:
         storage.training(training_id)
         require_arbiter(chain.marketplace(), training_id, caller())

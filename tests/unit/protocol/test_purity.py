@@ -22,7 +22,7 @@ ALSO = {
     "commons/crypto/paillier.py": {"phe"},  # the only importer
     "commons/crypto/signatures.py": {"eth_account", "eth_keys", "eth_utils"},
     "commons/protocol/disputes.py": {"pydantic"},
-    "commons/protocol/messages.py": {"ormsgpack", "pydantic"},
+    "commons/protocol/messages.py": {"ormsgpack", "pydantic", "pydantic_core"},
     "commons/protocol/signed.py": {"eth_account", "pydantic"},
     "commons/protocol/transcript.py": {"pydantic"},
 }
