@@ -15,7 +15,7 @@ import federated_aggregator.config
 import model_buyer.app
 import model_buyer.config
 from tests.attacks.people import Rogue
-from tests.contract.conftest import compiled, deployed, rpc_url, world  # noqa: F401
+from tests.contract.conftest import deployed, rpc_url, world  # noqa: F401
 from tests.integration.conftest import Town
 from tests.integration.refusals import session
 
