@@ -1,4 +1,4 @@
-"""Answering the aggregator's questions: encrypted local steps, the encrypted local model, encrypted scores, sums.
+"""Answering the aggregator's questions: moments, encrypted local steps, the encrypted local model, scores, sums.
 
 Only the owner's statistics are touched, never rows. Every question is answered once (:mod:`commons.journal`), and the
 journal has both as they were signed: what this owner can show in a dispute.
@@ -6,12 +6,14 @@ journal has both as they were signed: what this owner can show in a dispute.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import structlog
 from gmpy2 import mpz
 
 from commons.chain.connection import Connection
@@ -23,35 +25,56 @@ from commons.crypto.proofs import ProductProof, verify_products
 from commons.errors import Conflict, InvalidInput, VerificationFailed
 from commons.http.signatures import Question
 from commons.journal import Journal
-from commons.learning.local_steps import local_map, local_model, quantise_map, relative_weights
+from commons.learning.local_steps import (
+    DivergingStep,
+    local_map,
+    local_model,
+    quantise_map,
+    relative_weights,
+    require_stable,
+)
+from commons.learning.standardisation import Scaling, moments
 from commons.learning.statistics import GramStatistics
 from commons.protocol import evaluation, totals, wire
 from commons.protocol.messages import (
+    Acknowledgement,
     Cosignature,
     CosignQuestion,
     LocalModelQuestion,
+    Moments,
+    MomentsCosignQuestion,
+    MomentsQuestion,
+    MomentsStatement,
     Order,
     Reply,
     RoundQuestion,
     ScoreQuestion,
     Vector,
 )
+from commons.protocol.moments import Trainers
 from commons.protocol.provenance import require_local_models
 from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round, scales
 from commons.protocol.signed import Domain, Signed, proof_context
-from data_owner.exchanges import LOCAL_MODEL, UPDATE, score_name
+from data_owner.exchanges import LOCAL_MODEL, MOMENTS, STANDARDISATION, UPDATE, score_name
 from data_owner.participation import statistics_for
 from data_owner.storage import Status, Storage
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class Seat:
-    """An owner's place in a running training, with what every round needs computed once."""
+    """An owner's place in a running training, with what every round needs computed once.
+
+    ``table`` are its columns' statistics as they are, ``scaling`` is by what they are standardised, once it is known.
+    """
 
     order: Order
     buyer: str
-    statistics: GramStatistics
+    table: GramStatistics
+    scaling: Scaling | None
     trainers: tuple[str, ...]
+    rows: tuple[int, ...]  # of the trainers
     weights: tuple[int, ...]
     validators: tuple[str, ...]
     place: int | None  # among the trainers; None for a validator
@@ -67,20 +90,45 @@ class Seat:
         return ShortRandomisers(self.key)
 
     @cached_property
+    def statistics(self) -> GramStatistics:
+        """What models are trained and scored on.
+
+        Raises
+        ------
+        Conflict
+            The order standardises, and this owner has not been told by what; or its step would diverge on the
+            standardised rows of this owner, which trains. By how much is for the owner's own log.
+        """
+        if not self.order.standardises:
+            return self.table
+        if self.scaling is None:
+            raise Conflict("this owner has not been told the moments that its features are standardised by")
+        standardised = self.scaling.standardise(self.table)
+        hyper = self.order.hyper_parameters
+        try:
+            if self.place is not None:
+                require_stable(standardised, hyper.learning_rate, hyper.ridge)
+        except DivergingStep as error:
+            log.warning("standardised rows not trained on", buyer=self.buyer, error=str(error))
+            raise Conflict("the order's learning rate diverges on this owner's standardised rows") from None
+        return standardised
+
+    @cached_property
     def step(self) -> AffineMap:
         """One round of local steps as an affine map of the model."""
         hyper = self.order.hyper_parameters
         matrix, offset = quantise_map(*local_map(self.statistics, hyper.learning_rate, hyper.ridge, hyper.local_steps))
-        return AffineMap(matrix, offset, self.weights[self._trainer()])
+        return AffineMap(matrix, offset, self.weights[self.require_trainer()])
 
-    def _trainer(self) -> int:
+    def require_trainer(self) -> int:
+        """Return this owner's place among the trainers; Conflict if it validates."""
         if self.place is None:
             raise Conflict("this owner validates this training: it does not train")
         return self.place
 
     def local_model(self, round_count: int) -> list[int]:
         """Return the model of this owner's data alone after that many rounds of steps, at scale 2F."""
-        self._trainer()
+        self.require_trainer()
         hyper = self.order.hyper_parameters
         model = local_model(self.statistics, hyper.learning_rate, hyper.ridge, hyper.local_steps * round_count)
         return [to_fixed(float(weight), 2 * FRACTION_BITS) for weight in model]
@@ -130,13 +178,96 @@ class Answering:
         """Compute what the first round needs, before it is asked for."""
         seat = self._seat(training_id)
         seat.randomisers.take(1)
-        if seat.place is not None:
+        if seat.place is not None and not seat.order.standardises:
             _ = seat.step
 
     def release(self, training_id: uuid.UUID) -> None:
         """Forget what was computed for a training that is over."""
         with self._lock:
             self._seats.pop(training_id, None)
+
+    def moments(self, question: Question[MomentsQuestion]) -> Signed:
+        """Encrypt the moments of this owner's features: a :class:`Vector` of 2d − 1 ciphertexts.
+
+        Raises
+        ------
+        InvalidInput
+            The order has no pre-processing.
+        Conflict
+            This owner validates.
+        """
+        seat = self._seat(question.content.training)
+        seat.require_trainer()
+        self._trainers(seat).require_ordered()
+
+        def answer() -> list[mpz]:
+            values = moments(seat.table)
+            fresh = seat.randomisers.take(len(values))
+            return [seat.key.encrypt(value, r) for value, r in zip(values, fresh, strict=True)]
+
+        return self._once(MOMENTS, 0, question, seat, answer)
+
+    def cosign_moments(self, question: Question[MomentsCosignQuestion]) -> Signed:
+        """Sign the sums of trainers' moments, once they are seen to be that: a :class:`Cosignature`.
+
+        Nothing is kept, as in :meth:`cosign`: of whatever is signed, the buyer opens one sum.
+
+        Raises
+        ------
+        Conflict
+            This owner did not tell its moments.
+        InvalidInput, InvalidSignature
+            There are fewer than three trainers' answers, or one is not that trainer's.
+        VerificationFailed
+            The sums are not those of the answers, or this owner's is not among them.
+        """
+        asked = question.content
+        seat = self._seat(asked.training)
+        place = seat.require_trainer()
+        entry = self._journal.find(asked.training, MOMENTS, 0)
+        if entry is None:
+            raise Conflict(f"this owner has not told its moments to training {asked.training}")
+        told, own = Signed.unpack(entry.question), Signed.unpack(entry.answer)
+        self._trainers(seat).require_sums(told, asked)
+        if Reply(place=place, content=own.content, signature=own.signature) not in asked.answers:
+            raise VerificationFailed(f"trainer {place} is asked to sign sums of moments that its answer is not in")
+        statement = MomentsStatement(
+            training=asked.training,
+            question=told.digest,
+            trainers=tuple(answer.place for answer in asked.answers),
+            totals=hashlib.sha256(asked.totals).digest(),
+        )
+        signer = self._chain.signer()
+        return signer.sign(Cosignature(signature=signer.sign(statement).signature), question.signed)
+
+    def standardise(self, question: Question[Moments]) -> Signed:
+        """Take note of the opened sums, once their evidence is seen to hold: features are standardised by them.
+
+        Returns
+        -------
+        Signed
+            An :class:`Acknowledgement`.
+
+        Raises
+        ------
+        VerificationFailed, InvalidInput
+            Fewer than three trainers signed these sums, or the buyer did not open them to this.
+        Conflict
+            The aggregator has told others.
+        """
+        told = question.content
+        seat = self._seat(told.training)
+        trainers = self._trainers(seat)
+        trainers.require_ordered()
+
+        def acknowledge() -> bytes:
+            trainers.told(told)
+            return self._chain.signer().sign(Acknowledgement(), question.signed).pack()
+
+        answer = self._journal.once(told.training, STANDARDISATION, 0, question.signed.pack(), acknowledge)
+        if seat.scaling is None:
+            self.release(told.training)  # and take the seat again, with what was told
+        return Signed.unpack(answer)
 
     def update(self, question: Question[RoundQuestion]) -> Signed:
         """Run this owner's local steps on the encrypted model.
@@ -253,7 +384,10 @@ class Answering:
         self,
         kind: str,
         round_: int,
-        question: Question[RoundQuestion] | Question[LocalModelQuestion] | Question[ScoreQuestion],
+        question: Question[MomentsQuestion]
+        | Question[RoundQuestion]
+        | Question[LocalModelQuestion]
+        | Question[ScoreQuestion],
         seat: Seat,
         answer: Callable[[], list[mpz]],
     ) -> Signed:
@@ -288,16 +422,26 @@ class Answering:
         if own not in (*on_chain.trainers, *on_chain.validators):
             raise Conflict(f"{own} has no role in training {training_id}")
         order = training.parsed_order
-        rows = {owner.address: owner.rows for owner in on_chain.owners}
-        return Seat(
+        rows = tuple(owner.rows for owner in on_chain.owners[: on_chain.trainer_count])
+        seat = Seat(
             order=order,
             buyer=training.buyer,
-            statistics=statistics_for(self._storage.dataset(training.dataset_id), order),
+            table=statistics_for(self._storage.dataset(training.dataset_id), order),
+            scaling=None,
             trainers=on_chain.trainers,
-            weights=tuple(relative_weights([rows[a] for a in on_chain.trainers], order.hyper_parameters.weighting)),
+            rows=rows,
+            weights=tuple(relative_weights(rows, order.hyper_parameters.weighting)),
             validators=on_chain.validators,
             place=on_chain.trainers.index(own) if own in on_chain.trainers else None,
         )
+        entry = self._journal.find(training_id, STANDARDISATION, 0)
+        if entry is None:
+            return seat
+        told = Signed.unpack(entry.question).read(Moments)
+        return replace(seat, scaling=self._trainers(seat).told(told))
+
+    def _trainers(self, seat: Seat) -> Trainers:
+        return Trainers(seat.order, seat.trainers, seat.rows, seat.key, self._chain.signer().domain)
 
 
 def _require_products(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from commons.protocol.messages import EvaluationKind
 
+MOMENTS = "moments"
+STANDARDISATION = "standardisation"
+"""What the aggregator told of the moments of all."""
 UPDATE = "update"
 LOCAL_MODEL = "local"
 METRIC = "metric-"

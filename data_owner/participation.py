@@ -136,7 +136,8 @@ class Participation:
         if dataset is None:
             raise Conflict(f"training {training_id} is WAITING, no dataset fits: {self.what_is_missing(order)}")
         hyper = order.hyper_parameters
-        require_stable(statistics_for(dataset, order), hyper.learning_rate, hyper.ridge)
+        if not order.standardises:  # else by what is known only when everybody has accepted
+            require_stable(statistics_for(dataset, order), hyper.learning_rate, hyper.ridge)
         market = self._chain.marketplace()
         status = market.training(training_id).status
         if status != ChainStatus.OPEN:

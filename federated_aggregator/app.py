@@ -24,6 +24,7 @@ from federated_aggregator.orchestration import Orchestration
 from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.recorder import Recorder
 from federated_aggregator.rounds import Rounds
+from federated_aggregator.standardisation import Standardisation
 from federated_aggregator.storage import Storage
 from federated_aggregator.training import Training
 from federated_aggregator.transcripts import Transcripts
@@ -58,7 +59,8 @@ def create_app(
     buyer = Buyer(peers)
     scoring = evaluations(records, peers, talk, buyer)
     recorder = Recorder(storage, scoring, chain, talk, buyer)
-    training = Training(storage, Rounds(records, peers, talk, buyer), scoring, recorder.report)
+    standardisation = Standardisation(records, peers, talk, buyer)
+    training = Training(storage, standardisation, Rounds(records, peers, talk, buyer), scoring, recorder.report)
     lifecycle = orchestration(storage, records, training, recorder, scoring, talk, buyer, chain)
     caller = RequestVerifier(config.public_url).caller
     driver = Driver(lifecycle.unfinished, lifecycle.advance, lifecycle.register)

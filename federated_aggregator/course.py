@@ -87,7 +87,8 @@ class Course:
     """A running training: its order and key, and who is in it, by place in the contract's order.
 
     An owner that never registered here has a place but is no party: it cannot be asked.
-    ``lost`` are the addresses of owners that did not answer the last time.
+    ``lost`` are the addresses of owners that did not answer the last time; ``untold`` those, by address, that have not
+    confirmed the sums by which they standardise.
     """
 
     id: uuid.UUID
@@ -97,12 +98,15 @@ class Course:
     randomisers: UniformRandomisers
     buyer: Party
     trainers: Mapping[int, Party]
+    trainer_addresses: Sequence[str]
+    trainer_rows: Sequence[int]
     weights: Sequence[int]
     validators: Mapping[int, Party]
     validator_addresses: Sequence[str]
     validator_rows: Sequence[int]
     meter: Meter = field(default_factory=Meter)
     lost: set[str] = field(default_factory=set)
+    untold: dict[str, Party] = field(default_factory=dict)
 
     @property
     def owners(self) -> list[Party]:

@@ -261,6 +261,8 @@ class Orchestration:
             randomisers=self._preparations.randomisers(on_chain.id, order),
             buyer=Party(request.buyer_url, on_chain.buyer),
             trainers={i: parties[owner.address] for i, owner in enumerate(trainers) if owner.address in parties},
+            trainer_addresses=on_chain.trainers,
+            trainer_rows=[owner.rows for owner in trainers],
             weights=relative_weights([owner.rows for owner in trainers], order.hyper_parameters.weighting),
             validators={i: parties[owner.address] for i, owner in enumerate(validators) if owner.address in parties},
             validator_addresses=on_chain.validators,

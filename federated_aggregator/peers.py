@@ -18,6 +18,7 @@ from commons.protocol.messages import (
     Delivery,
     Message,
     Metric,
+    MomentsStatement,
     Notice,
     Openings,
     Products,
@@ -96,6 +97,19 @@ class Owners:
         answers = {place: future.result() for place, future in futures.items()}
         return {place: answer for place, answer in answers.items() if answer is not None}
 
+    def moments(self, training: uuid.UUID, question: Signed, vector: Decoding, count: Counter) -> Asking[Vector]:
+        """Return the call that asks for the encrypted moments of a trainer's features."""
+        return self._vector("POST", f"/trainings/{training}/moments", question, vector, count)
+
+    def standardise(self, training: uuid.UUID, moments: Signed, count: Counter) -> Asking[Acknowledgement]:
+        """Return the call that tells the opened sums by which an owner standardises."""
+
+        def call(party: Party, patience: Patience) -> Answered[Acknowledgement]:
+            url = f"{party.url}/trainings/{training}/moments"
+            return self._peers.ask("PUT", url, moments, Acknowledgement, party.address, patience, count)
+
+        return call
+
     def update(self, training: uuid.UUID, question: Signed, vector: Decoding, count: Counter) -> Asking[Vector]:
         """Return the call that asks for a round's encrypted update."""
         return self._vector("PUT", f"/trainings/{training}", question, vector, count)
@@ -109,16 +123,22 @@ class Owners:
         return self._vector("POST", f"/trainings/{training}/metrics", question, vector, count)
 
     def cosign(
-        self, training: uuid.UUID, question: Signed, statement: TotalStatement, domain: Domain, count: Counter
+        self,
+        training: uuid.UUID,
+        question: Signed,
+        statement: TotalStatement | MomentsStatement,
+        domain: Domain,
+        count: Counter,
     ) -> Asking[Cosignature]:
-        """Return the call that asks for a validator's signature of a statement."""
-        content = statement.pack()
+        """Return the call that asks for an owner's signature of a statement."""
+        content, kind = statement.pack(), type(statement)
+        method, path = ("POST", "cosign") if isinstance(statement, TotalStatement) else ("PATCH", "moments")
 
         def call(party: Party, patience: Patience) -> Answered[Cosignature]:
-            url = f"{party.url}/trainings/{training}/cosign"
-            answer = self._peers.ask("POST", url, question, Cosignature, party.address, patience, count)
+            url = f"{party.url}/trainings/{training}/{path}"
+            answer = self._peers.ask(method, url, question, Cosignature, party.address, patience, count)
             signed = Signed(content=content, signature=answer.content.signature)
-            signed.verified(TotalStatement, domain, party.address)
+            signed.verified(kind, domain, party.address)
             return answer
 
         return call
@@ -181,6 +201,11 @@ class Buyer:
     def open(self, buyer: Party, training: uuid.UUID, question: Signed, count: Counter) -> Answered[Openings]:
         """Have totals opened."""
         url = f"{buyer.url}/models/{training}/mse"
+        return self._peers.ask("PATCH", url, question, Openings, buyer.address, BUYER, count)
+
+    def open_moments(self, buyer: Party, training: uuid.UUID, question: Signed, count: Counter) -> Answered[Openings]:
+        """Have sums of moments opened."""
+        url = f"{buyer.url}/models/{training}/moments"
         return self._peers.ask("PATCH", url, question, Openings, buyer.address, BUYER, count)
 
     def deliver(self, buyer: Party, delivery: Delivery, count: Counter) -> None:

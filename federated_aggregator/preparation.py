@@ -44,4 +44,5 @@ def wanted(order: Order, key: PublicKey) -> int:
     trainers = trainer_count(participants.wanted, round(participants.validator_share * UNIT))
     rounds = (hyper.iterations - 1) * packed_count(order.length, key)
     models = (hyper.iterations - 1) // hyper.evaluation_interval + settlement_count(trainers)
-    return rounds + models * order.length
+    moments = 2 * order.length - 1 if order.standardises else 0
+    return moments + rounds + models * order.length

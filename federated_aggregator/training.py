@@ -1,4 +1,4 @@
-"""A training from the zero model to its outcome: rounds, evaluations, contributions.
+"""A training from its pre-processing to its outcome: rounds, evaluations, contributions.
 
 Every step is saved under its name before it is acted on, so running this again after a crash repeats what was
 decided and goes on from there.
@@ -17,6 +17,7 @@ from commons.protocol.schedule import has_converged
 from federated_aggregator.course import Course
 from federated_aggregator.evaluations import Evaluations
 from federated_aggregator.rounds import Rounds, Sum
+from federated_aggregator.standardisation import Standardisation
 from federated_aggregator.storage import Storage
 
 Reporter = Callable[[Course], None]
@@ -29,14 +30,22 @@ class Training:
     ----------
     storage : Storage
         How far trainings have come.
-    rounds, evaluations
+    standardisation, rounds, evaluations
         The exchanges with trainers, validators and the buyer.
     report : callable
         Told when a training has a new metric.
     """
 
-    def __init__(self, storage: Storage, rounds: Rounds, evaluations: Evaluations, report: Reporter) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        standardisation: Standardisation,
+        rounds: Rounds,
+        evaluations: Evaluations,
+        report: Reporter,
+    ) -> None:
         self._storage = storage
+        self._standardisation = standardisation
         self._rounds = rounds
         self._evaluations = evaluations
         self._report = report
@@ -58,6 +67,7 @@ class Training:
         PeerUnavailable
             It can, later.
         """
+        self._standardisation.run(course)
         self._start(course)
         self._rounds.local_models(course)
         hyper = course.order.hyper_parameters
@@ -76,6 +86,7 @@ class Training:
                     evaluation = beside.submit(self._evaluate, course, total)
                     if hyper.tolerance and self._converged(course, iteration, evaluation):
                         break
+                self._standardisation.tell(course)
                 total = self._rounds.collect(course, total)
             if evaluation is not None:
                 evaluation.result()

@@ -20,7 +20,7 @@ from commons.chain.marketplace import Status as ChainStatus
 from commons.chain.marketplace import Training
 from commons.crypto.packing import FRACTION_BITS
 from commons.crypto.paillier import PrivateKey
-from commons.crypto.proofs import prove_products
+from commons.crypto.proofs import Opening, prove_products
 from commons.errors import Conflict, InvalidInput, VerificationFailed
 from commons.journal import Journal
 from commons.learning.local_steps import relative_weights
@@ -31,6 +31,7 @@ from commons.protocol.messages import (
     MaskedModels,
     MaskedRound,
     Message,
+    MomentsTotals,
     Openings,
     Order,
     Products,
@@ -38,6 +39,7 @@ from commons.protocol.messages import (
     TrainingMessage,
     Vector,
 )
+from commons.protocol.moments import Trainers
 from commons.protocol.outcome import packed_count
 from commons.protocol.round import refresh
 from commons.protocol.schedule import MINIMUM_SUMMED, has_converged, require_places, require_zero_round
@@ -51,7 +53,9 @@ SETTLEMENT: Final = "settlement"
 ASKED: Final = "asked-"
 """Begins the name under which the digest of the one question is kept that is looked at with the key."""
 
-ENDED_BY_SETTLEMENT = ("refresh", "products-iteration", "open-iteration")
+MOMENTS: Final = "open-moments"
+
+ENDED_BY_SETTLEMENT = (MOMENTS, "refresh", "products-iteration", "open-iteration")
 
 RUNNING = (ChainStatus.TRAINING, ChainStatus.REPORTED, ChainStatus.DISPUTED, ChainStatus.FINISHED)
 """Where questions have answers; a settled training's model may still be delivered."""
@@ -65,9 +69,16 @@ class Desk:
     key: PrivateKey
     signer: Signer
     trainers: tuple[str, ...]
+    trainer_rows: tuple[int, ...]
     weights: tuple[int, ...]
     validators: tuple[str, ...]
     validator_rows: tuple[int, ...]
+
+    @property
+    def moments(self) -> Trainers:
+        """What the sums of the trainers' moments are checked with."""
+        key, domain = self.key.public_key, self.signer.domain
+        return Trainers(self.order, self.trainers, self.trainer_rows, key, domain)
 
 
 class Answering:
@@ -159,10 +170,7 @@ class Answering:
             openings = [evaluation.open_total(total, desk.key) for total in sums]
             for opening, scale in zip(openings, scales, strict=True):
                 totals.mse(question.kind, opening.total, scale, rows)  # what is no error of a model stays closed
-            return Openings(
-                totals=tuple(f"{opening.total:x}" for opening in openings),
-                randomisers=tuple(f"{opening.randomiser:x}" for opening in openings),
-            )
+            return _openings(openings)
 
         try:
             signed = self._once(desk, f"open-{question.kind}", _name(question), question, asked, answer, admit)
@@ -175,6 +183,39 @@ class Answering:
             raise VerificationFailed(reason) from None
         self._record(question, scales[0], rows, signed.read(Openings))
         return signed
+
+    def open_moments(self, question: MomentsTotals, asked: Signed) -> Signed:
+        """Open the sums of the trainers' moments: :class:`Openings`, one for each.
+
+        Raises
+        ------
+        InvalidInput
+            The order has no pre-processing, or the sums are of fewer than three trainers.
+        VerificationFailed
+            These trainers did not sign these sums, or no rows have them: their digits are not told.
+        """
+        desk = self.desk(question.training)
+        trainers = desk.moments
+        trainers.require_ordered()
+        sums: list[mpz] = []
+
+        def admit() -> None:
+            sums.extend(trainers.require_cosigned(question))
+
+        def answer() -> Message:
+            openings = [evaluation.open_total(total, desk.key) for total in sums]
+            try:
+                trainers.scaling([opening.total for opening in openings], question.trainers)
+            except VerificationFailed:  # which of them it is could be chosen to say something
+                raise VerificationFailed("no rows in the order's range have such sums") from None
+            return _openings(openings)
+
+        try:
+            return self._once(desk, MOMENTS, 0, question, asked, answer, admit)
+        except VerificationFailed as error:
+            reason = f"the aggregator asked to open sums of moments that stay closed: {error}"
+            self._storage.move(question.training, reason=reason)
+            raise VerificationFailed(reason) from None
 
     def _require_converged(self, training_id: uuid.UUID, hyper: HyperParameters, rounds: int) -> None:
         """Raise Conflict unless the order has a tolerance, and the errors opened so far have come to rest by it."""
@@ -252,6 +293,7 @@ class Answering:
             key=PrivateKey.from_bytes(self._vault.open(model.sealed_key)),
             signer=self._chain.signer(),
             trainers=on_chain.trainers,
+            trainer_rows=tuple(owner.rows for owner in on_chain.owners[: on_chain.trainer_count]),
             weights=training_weights(on_chain, order),
             validators=on_chain.validators,
             validator_rows=tuple(owner.rows for owner in on_chain.owners[on_chain.trainer_count :]),
@@ -298,6 +340,13 @@ def training_weights(on_chain: Training, order: Order) -> tuple[int, ...]:
     """Return the averaging weights of a training's trainers, in the contract's order."""
     rows = [owner.rows for owner in on_chain.owners[: on_chain.trainer_count]]
     return relative_weights(rows, order.hyper_parameters.weighting)
+
+
+def _openings(openings: Sequence[Opening]) -> Openings:
+    return Openings(
+        totals=tuple(f"{opening.total:x}" for opening in openings),
+        randomisers=tuple(f"{opening.randomiser:x}" for opening in openings),
+    )
 
 
 def _name(question: MaskedModels | Totals) -> int:

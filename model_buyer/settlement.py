@@ -14,10 +14,10 @@ from commons.errors import Conflict, NotAuthorised, VerificationFailed
 from commons.journal import Entry, Journal
 from commons.learning.contributions import UNIT, shares
 from commons.protocol import evaluation
-from commons.protocol.messages import Delivery, MaskedModels, MaskedRound, Openings, Totals
+from commons.protocol.messages import Delivery, MaskedModels, MaskedRound, MomentsTotals, Openings, Totals
 from commons.protocol.outcome import Outcome, factors, settle
 from commons.protocol.signed import Signed
-from model_buyer.answering import SETTLEMENT, Answering, Desk, masked_vectors
+from model_buyer.answering import MOMENTS, SETTLEMENT, Answering, Desk, masked_vectors
 from model_buyer.storage import Storage
 
 
@@ -108,7 +108,15 @@ class Settlement:
         masked = masked_vectors(desk, question, len(scales))[place]
         (opened,) = evaluation.open_masked([masked], desk.key)
         fixed = evaluation.deliver_model(opened, quotients, scales[place] << FRACTION_BITS)
-        return [from_fixed(value) * desk.order.target_scale for value in fixed]
+        weights = [from_fixed(value) * desk.order.target_scale for value in fixed]
+        return self._in_units_of_the_columns(delivery.training, weights, desk)
+
+    def _in_units_of_the_columns(self, training_id: uuid.UUID, weights: list[float], desk: Desk) -> list[float]:
+        if not desk.order.standardises:
+            return weights
+        entry = self._entry(training_id, MOMENTS, 0)
+        totals, said = Signed.unpack(entry.question).read(MomentsTotals), Signed.unpack(entry.answer).read(Openings)
+        return desk.moments.scaling([int(total, 16) for total in said.totals], totals.trainers).fold(weights)
 
     def _outcome(self, training_id: uuid.UUID, desk: Desk) -> Outcome:
         question, openings, totals = self._evaluation(training_id)

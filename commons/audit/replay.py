@@ -35,6 +35,10 @@ from commons.protocol.messages import (
     LocalModelQuestion,
     MaskedModels,
     MaskedRound,
+    MomentsCosignQuestion,
+    MomentsQuestion,
+    MomentsStatement,
+    MomentsTotals,
     Openings,
     Products,
     Record,
@@ -46,11 +50,13 @@ from commons.protocol.messages import (
     TrainingRequest,
     Vector,
 )
+from commons.protocol.moments import MINIMUM_TRAINERS, Trainers, statement_of_totals
 from commons.protocol.outcome import Outcome, packed_count, settle, settlement_vectors
 from commons.protocol.round import aggregate, unmask
 from commons.protocol.schedule import MINIMUM_SUMMED, has_converged, least_contributors, require_places, scales
 from commons.protocol.signed import AnyMessage, Domain, Signed, proof_context
 from commons.protocol.transcript import (
+    MOMENTS,
     Cosigned,
     Header,
     LocalModels,
@@ -58,6 +64,7 @@ from commons.protocol.transcript import (
     Opened,
     Round,
     Scores,
+    SummedMoments,
     Transcript,
     TranscriptRoot,
 )
@@ -85,7 +92,7 @@ class Subject(StrEnum):
     MASKS = "sums, masks and packing"
     PRODUCTS = "product proofs"
     SCORES = "validators' answers"
-    SUMS = "sums over validators"
+    SUMS = "sums over owners"
     COSIGNATURES = "co-signatures and commitments"
     OPENINGS = "openings"
     ERRORS = "errors and contributions"
@@ -136,6 +143,7 @@ class _Parties:
     key: PublicKey
     buyer: Party
     trainers: tuple[Party, ...]
+    trainer_rows: tuple[int, ...]
     validators: tuple[Party, ...]
     weights: tuple[int, ...]
     validator_rows: tuple[int, ...]
@@ -143,6 +151,11 @@ class _Parties:
     @property
     def length(self) -> int:
         return self.request.order.length
+
+    @property
+    def moments(self) -> Trainers:
+        addresses = [trainer.address for trainer in self.trainers]
+        return Trainers(self.request.order, addresses, self.trainer_rows, self.key, self.domain)
 
 
 @dataclass
@@ -173,6 +186,15 @@ class _Evaluation:
     mses: list[int] = field(default_factory=list)
 
 
+@dataclass
+class _Moments:
+    """What was said so far about the sums by which owners standardise."""
+
+    answers: SummedMoments
+    totals: MomentsTotals | None = None
+    asked: Signed | None = None
+
+
 @dataclass(frozen=True)
 class _Power:
     """A re-randomised ciphertext that is checked at the end, together with the others."""
@@ -192,6 +214,7 @@ class _Replay:
         self._found: dict[Subject, tuple[int, Deviation]] = {}
         self._powers: list[_Power] = []
         self._aggregator = Party("aggregator", transcript.header.aggregator)
+        self._moments: _Moments | None = None
         self._sums: list[_Sum] = []
         self._contributors: tuple[int, ...] = ()
         self._local_models: list[list[mpz]] = []
@@ -339,6 +362,12 @@ class _Replay:
                 self._local(record)
             case Masking():
                 self._mask(evaluated, round_, record)
+            case SummedMoments():
+                self._moment_answers(record)
+            case Cosigned() if self._moments is not None and kind.endswith(f"-{MOMENTS}"):
+                self._moment_totals(self._moments, record)
+            case Opened() if self._moments is not None and kind.endswith(f"-{MOMENTS}"):
+                self._moment_openings(self._moments, record)
             case Scores():
                 self._score(evaluated, round_, record)
             case Cosigned():
@@ -381,10 +410,72 @@ class _Replay:
             buyer=buyer,
             trainers=tuple(Party(f"trainer {place}", a) for place, a in enumerate(header.trainers)),
             validators=tuple(Party(f"validator {place}", a) for place, a in enumerate(header.validators)),
+            trainer_rows=header.rows[:trainers],
             weights=relative_weights(header.rows[:trainers], order.hyper_parameters.weighting),
             validator_rows=header.rows[trainers:],
         )
         self._remaining = tuple(range(len(header.validators)))
+        summed = any(isinstance(record, SummedMoments) for record in self._transcript.records.values())
+        self._require(
+            Subject.SCHEDULE,
+            self._aggregator,
+            f"{'sums' if summed else 'no sums'} of moments",
+            summed == order.standardises,
+            f"the order {'standardises' if order.standardises else 'does not standardise'}",
+        )
+
+    def _moment_answers(self, record: SummedMoments) -> None:
+        parties = self._parties
+        question = self._said(MomentsQuestion, record.question, self._aggregator)
+        self._expect(self._aggregator, question, training=parties.request.training)
+        count = parties.moments.count
+        self._vectors(record.answers, parties.trainers, record.question, Subject.UPDATES, count, MINIMUM_TRAINERS)
+        self._moments = _Moments(record)
+
+    def _moment_totals(self, own: _Moments, record: Cosigned) -> None:
+        parties = self._parties
+        asked = self._said(MomentsCosignQuestion, record.question, self._aggregator)
+        self._expect(self._aggregator, asked, training=parties.request.training)
+        self._require(
+            Subject.SUMS,
+            self._aggregator,
+            "the trainers' moments",
+            all(answer in own.answers.answers for answer in asked.answers),
+            "one is not among those that were given",
+        )
+        with self._judging(Subject.SUMS, self._aggregator, f"sums of the moments of {len(asked.answers)} trainers"):
+            parties.moments.require_sums(own.answers.question, asked)
+        places = tuple(answer.place for answer in asked.answers)
+        signed = self._replies(record.answers, parties.trainers, record.question, Cosignature, MINIMUM_TRAINERS)
+        self._require(
+            Subject.COSIGNATURES,
+            self._aggregator,
+            f"signatures of the trainers {list(signed)}",
+            tuple(signed) == places,
+            f"the answers of {list(places)} are in the sums",
+        )
+        expected = MomentsTotals(
+            training=parties.request.training,
+            question=own.answers.question.digest,
+            trainers=places,
+            ciphertexts=asked.totals,
+            cosignatures=tuple(cosignature.signature for cosignature in signed.values()),
+        )
+        statement = statement_of_totals(expected).pack()
+        for place, cosignature in signed.items():
+            trainer = parties.trainers[place]
+            with self._judging(Subject.COSIGNATURES, trainer, "a signature of the sums of moments"):
+                content = Signed(content=statement, signature=cosignature.signature)
+                content.verified(MomentsStatement, parties.domain, trainer.address)
+        opened = self._said(MomentsTotals, record.totals, self._aggregator)
+        self._expect(self._aggregator, opened, **dict(expected))
+        own.totals, own.asked = opened, record.totals
+
+    def _moment_openings(self, own: _Moments, record: Opened) -> None:
+        assert own.totals is not None
+        said = self._said(Openings, record.openings, self._parties.buyer, own.asked)
+        with self._judging(Subject.OPENINGS, self._parties.buyer, "the openings of the sums of moments"):
+            self._parties.moments.opened(own.totals, said)
 
     def _round(self, round_: int, record: Round) -> None:
         parties, hyper = self._parties, self._parties.request.order.hyper_parameters

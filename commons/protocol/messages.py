@@ -132,15 +132,32 @@ Bound = Annotated[Real, Field(ge=-LARGEST_VALUE, le=LARGEST_VALUE)]
 Range = Annotated[tuple[Bound, Bound], BeforeValidator(_pair), AfterValidator(_ordered)]
 
 
+class Standardisation(Body):
+    """Every feature minus its mean and divided by its standard deviation, over all trainers' rows.
+
+    The sums that this takes are added up encrypted (:mod:`commons.protocol.moments`).
+    """
+
+    method: Literal["standard"]
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _known_method(cls, value: Any) -> Any:
+        if value != "standard":
+            raise ValueError("is unknown: standard is the one there is")
+        return value
+
+
 class Features(Body):
     """The columns that the model reads.
 
-    ``range`` bounds every value of every feature; ``pre_processing`` is reserved: nothing is supported in it yet.
+    ``range`` bounds every value of every feature, as it is in the owners' tables; ``pre_processing`` is what owners do
+    to the columns before training, which is undone in the delivered model: nothing, or one :class:`Standardisation`.
     """
 
     list: tuple[Name, ...]
     range: Range
-    pre_processing: tuple[Any, ...] = ()
+    pre_processing: tuple[Standardisation, ...] = ()
     desc: Description = Field(default_factory=dict)
 
     @field_validator("list")
@@ -156,9 +173,9 @@ class Features(Body):
 
     @field_validator("pre_processing")
     @classmethod
-    def _none_yet(cls, steps: tuple[Any, ...]) -> tuple[Any, ...]:
-        if steps:
-            raise ValueError("is not supported yet: send an empty list, and have owners scale their columns")
+    def _at_most_one(cls, steps: tuple[Standardisation, ...]) -> tuple[Standardisation, ...]:
+        if len(steps) > 1:
+            raise ValueError(f"must have at most one step, and has {len(steps)}")
         return steps
 
 
@@ -249,6 +266,11 @@ class Order(Body):
     def length(self) -> int:
         """Length d of a model: one weight per feature and the intercept."""
         return len(self.data_requirements.features.list) + 1
+
+    @property
+    def standardises(self) -> bool:
+        """Whether features are standardised before training."""
+        return bool(self.data_requirements.features.pre_processing)
 
     @property
     def target_scale(self) -> float:
@@ -363,6 +385,66 @@ Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 """A SHA-256."""
 
 
+class Reply(Record):
+    """What somebody answered: the content of its message and its signature."""
+
+    place: StrictInt
+    content: bytes
+    signature: bytes
+
+
+class MomentsQuestion(TrainingMessage):
+    """Aggregator to trainer, first of all if the order standardises: your rows, and each feature's sum and squares."""
+
+
+class MomentsCosignQuestion(TrainingMessage):
+    """Aggregator to trainer: what trainers answered to :class:`MomentsQuestion`, and the sums that are to be opened.
+
+    ``randomisers`` are the r (fixed width, big-endian) whose n-th powers were multiplied into ``totals``.
+    """
+
+    answers: tuple[Reply, ...]
+    totals: bytes
+    randomisers: bytes
+
+
+class MomentsStatement(TrainingMessage):
+    """What the trainers sign, and the buyer and every owner read: SHA-256 of their question and of the sums.
+
+    ``trainers`` are the places of those whose answers are in the sums.
+    """
+
+    question: Digest
+    trainers: Places
+    totals: Digest
+
+
+class MomentsTotals(TrainingMessage):
+    """Aggregator to buyer: encrypted sums of trainers' moments, to be opened.
+
+    ``cosignatures`` are the trainers' of the :class:`MomentsStatement`, which ``question`` completes.
+    """
+
+    question: Digest
+    trainers: Places
+    ciphertexts: bytes
+    cosignatures: tuple[bytes, ...]
+
+
+class Moments(TrainingMessage):
+    """Aggregator to owners: the sums that were opened, by which all standardise, with the evidence.
+
+    ``statement`` (a :class:`MomentsStatement`) is what the trainers signed; ``totals`` and ``randomisers`` open
+    ``ciphertexts``.
+    """
+
+    statement: bytes
+    cosignatures: tuple[bytes, ...]
+    ciphertexts: bytes
+    totals: tuple[Hexadecimal, ...]
+    randomisers: tuple[Hexadecimal, ...]
+
+
 class RoundQuestion(TrainingMessage):
     """Aggregator to trainer: the encrypted model of a round, empty in round 0, whose model is zero.
 
@@ -421,14 +503,6 @@ class Products(Message):
 
     ciphertexts: bytes
     proof: bytes
-
-
-class Reply(Record):
-    """What somebody answered: the content of its message and its signature."""
-
-    place: StrictInt
-    content: bytes
-    signature: bytes
 
 
 class ScoreQuestion(TrainingMessage):
@@ -556,6 +630,7 @@ REASONS = {
     "decimal_type": "must be a number",
     "decimal_parsing": "must be a number",
     "bytes_type": "must be bytes",
+    "model_type": "must be an object",
 }
 """Plain words for what pydantic says to programmers."""
 

@@ -23,7 +23,9 @@ from commons.protocol.messages import (
     EvaluationKind,
     HyperParameters,
     MaskedModels,
+    Message,
     Metric,
+    MomentsCosignQuestion,
     ScoreQuestion,
     Totals,
     TotalStatement,
@@ -136,84 +138,94 @@ def statement_of_totals(totals: Totals, models: MaskedModels | None, products: b
 
 
 def require_sums(
-    asked: Signed, cosign: CosignQuestion, addresses: Sequence[str], vectors: int, key: PublicKey, domain: Domain
+    asked: Signed,
+    cosign: CosignQuestion | MomentsCosignQuestion,
+    addresses: Sequence[str],
+    count: int,
+    key: PublicKey,
+    domain: Domain,
 ) -> None:
-    """Check that sums are those of the validators' answers to one question. What a validator does before it signs.
+    """Check that sums are those of owners' answers to one question. What an owner does before it signs.
 
     Parameters
     ----------
     asked : Signed
         The question, as whoever checks it was asked.
-    cosign : CosignQuestion
+    cosign : CosignQuestion or MomentsCosignQuestion
         The answers, the sums and the randomisers.
     addresses : sequence of str
-        All validators, in the contract's order.
-    vectors : int
-        How many models were scored.
+        All validators, or of moments all trainers, in the contract's order.
+    count : int
+        How many sums there are: one for every model that was scored, or every moment.
     key : PublicKey
     domain : Domain
 
     Raises
     ------
+    InvalidInput
+        The answers are not of different owners, in the contract's order.
     InvalidSignature
-        An answer is not that validator's, or answers another question.
+        An answer is not that owner's, or answers another question.
     VerificationFailed
         The sums are not those of the answers.
     """
     places = [answer.place for answer in cosign.answers]
     if not places or places != sorted(set(places)) or not all(0 <= place < len(addresses) for place in places):
-        raise InvalidInput("must be of different validators, in the contract's order", "answers")
+        raise InvalidInput("must be of different owners, in the contract's order", "answers")
     scores = []
     for answer in cosign.answers:
         signed = Signed(content=answer.content, signature=answer.signature)
         vector = signed.verified(Vector, domain, addresses[answer.place], asked)
-        scores.append(key.decode(vector.ciphertexts, vectors))
-    roots = wire.decode_roots(cosign.randomisers, vectors, key)
+        scores.append(key.decode(vector.ciphertexts, count))
+    roots = wire.decode_roots(cosign.randomisers, count, key)
     # What was added to the answers is an encryption of zero for each sum.
     added = [
         total * invert(own, key.n_squared) % key.n_squared
-        for total, own in zip(key.decode(cosign.totals, vectors), aggregate(scores, key), strict=True)
+        for total, own in zip(key.decode(cosign.totals, count), aggregate(scores, key), strict=True)
     ]
     try:
         verify_openings(added, [Opening(0, int(root)) for root in roots], key)
     except InvalidOpening:
-        raise VerificationFailed(
-            f"the sums of {cosign.kind} {cosign.round} are not those of the validators' answers"
-        ) from None
+        if isinstance(cosign, CosignQuestion):
+            what, whose = f"{cosign.kind} {cosign.round}", "validators"
+        else:
+            what, whose = "moments", "trainers"
+        raise VerificationFailed(f"the sums of {what} are not those of the {whose}' answers") from None
 
 
 def require_cosigned(
     signed_statement: bytes,
     cosignatures: Sequence[bytes],
-    validators: Sequence[int],
+    places: Sequence[int],
     addresses: Sequence[str],
     domain: Domain,
+    kind: type[Message] = TotalStatement,
 ) -> None:
-    """Check the validators' signatures of a statement.
+    """Check the signatures of a statement by all whose answers are in the sums.
 
     Parameters
     ----------
     signed_statement : bytes
-        The :class:`TotalStatement`, packed.
+        The statement, packed.
     cosignatures : sequence of bytes
-        One for each of `validators`.
-    validators : sequence of int
+        One for each of `places`.
+    places : sequence of int
         Places of those who answered.
     addresses : sequence of str
-        All validators, in the contract's order.
+        All validators, or of moments all trainers, in the contract's order.
     domain : Domain
+    kind : type
+        What was signed.
 
     Raises
     ------
     InvalidSignature
         A signature is missing, or somebody else's, or of another statement.
     """
-    if len(cosignatures) != len(validators):
-        raise VerificationFailed(
-            f"{len(cosignatures)} validators signed, and {len(validators)} are said to have answered"
-        )
-    for place, signature in zip(validators, cosignatures, strict=True):
-        Signed(content=signed_statement, signature=signature).verified(TotalStatement, domain, addresses[place])
+    if len(cosignatures) != len(places):
+        raise VerificationFailed(f"{len(cosignatures)} owners signed, and {len(places)} are said to have answered")
+    for place, signature in zip(places, cosignatures, strict=True):
+        Signed(content=signed_statement, signature=signature).verified(kind, domain, addresses[place])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from pydantic import StrictInt, StrictStr, ValidationError
 
@@ -53,6 +53,13 @@ class Header(Record):
     rows: tuple[StrictInt, ...]
 
 
+class SummedMoments(Record):
+    """The question for the moments of each trainer's features, and the answers."""
+
+    question: Signed
+    answers: tuple[Reply, ...]
+
+
 class Round(Record):
     """A round's question to the trainers, and their updates. ``refreshed`` is the buyer's answer that led to it."""
 
@@ -86,7 +93,10 @@ class Scores(Record):
 
 
 class Cosigned(Record):
-    """The validators' signatures of the sums, and what the buyer was asked with them."""
+    """The signatures of the sums by all whose answers are in them, and what the buyer was asked with them.
+
+    They are validators', or of moments trainers'.
+    """
 
     question: Signed
     answers: tuple[Reply, ...]
@@ -116,6 +126,9 @@ class TranscriptRoot(TrainingMessage):
 
 RECORDS: dict[str, type[Record]] = {
     "header": Header,
+    "score-moments": SummedMoments,
+    "total-moments": Cosigned,
+    "opening-moments": Opened,
     "round": Round,
     "refresh": Masking,
     "local": LocalModels,
@@ -135,8 +148,11 @@ RECORDS: dict[str, type[Record]] = {
 
 _STEPS = ("mask", "score", "total", "opening")
 
+MOMENTS: Final = "moments"
+"""What is summed before the first evaluation, in the same steps, if the order standardises."""
 
-def name(step: str, kind: EvaluationKind) -> str:
+
+def name(step: str, kind: EvaluationKind | Literal["moments"]) -> str:
     """Return the kind of an evaluation's entry: of its masking, its scores, its totals or their opening."""
     return f"{step}-{kind}"
 
@@ -158,6 +174,8 @@ def position(kind: str, round_: int) -> tuple[int, int, int, int]:
     match kind, evaluation:
         case "header", _:
             return (0, 0, 0, 0)
+        case _, "moments":
+            return (0, 1, 0, place)
         case _, "zero":
             return (1, 0, 0, place) if round_ == 0 else (5, round_, 0, place)
         case "round", _:
@@ -339,8 +357,10 @@ def _require_complete(records: Mapping[tuple[str, int], Record]) -> None:
     rounds = sum(kind == "round" for kind, _ in records)
     evaluated = {round_ for kind, round_ in records if kind.endswith("-iteration")}
     again = any(kind.endswith("-zero") and round_ == 1 for kind, round_ in records)
+    standardised = any(kind.endswith("-moments") for kind, _ in records)
     needed = {
         ("header", 0),
+        *((name(step, MOMENTS), 0) for step in _STEPS[1:] if standardised),
         *((name(step, "zero"), round_) for step in _STEPS[1:] for round_ in range(1 + again)),
         *(("round", round_) for round_ in range(rounds)),
         *(("refresh", round_) for round_ in range(rounds - 1)),

@@ -15,6 +15,9 @@ from commons.protocol.messages import (
     CosignQuestion,
     LocalModelQuestion,
     Metric,
+    Moments,
+    MomentsCosignQuestion,
+    MomentsQuestion,
     Notice,
     RoundQuestion,
     ScoreQuestion,
@@ -58,6 +61,18 @@ def blueprint(
         question = asked(Notice, training_id)
         nudge(training_id)
         return signatures.acknowledge(question)
+
+    @routes.post("/<uuid:training_id>/moments")
+    def moments(training_id: uuid.UUID) -> ResponseReturnValue:
+        return answer(answering.moments(asked(MomentsQuestion, training_id)))
+
+    @routes.patch("/<uuid:training_id>/moments")
+    def cosign_moments(training_id: uuid.UUID) -> ResponseReturnValue:
+        return answer(answering.cosign_moments(asked(MomentsCosignQuestion, training_id)))
+
+    @routes.put("/<uuid:training_id>/moments")
+    def standardise(training_id: uuid.UUID) -> ResponseReturnValue:
+        return answer(answering.standardise(asked(Moments, training_id)))
 
     @routes.put("/<uuid:training_id>")
     def update(training_id: uuid.UUID) -> ResponseReturnValue:

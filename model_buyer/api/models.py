@@ -26,6 +26,7 @@ from commons.protocol.messages import (
     Participants,
     Real,
 )
+from commons.protocol.moments import MINIMUM_TRAINERS
 from commons.protocol.outcome import settlement_bytes
 from commons.users.accounts import Accounts
 from model_buyer.ordering import NewOrder, Ordering, Periods
@@ -176,6 +177,7 @@ def blueprint(storage: Storage, accounts: Accounts, ordering: Ordering) -> Route
     def order(body: OrderFields) -> ModelDocument:
         """Order a training, and pay for it."""
         _require_sendable(body)
+        _require_standardisable(body)
         if body.user_id != accounts.access.user().id:
             raise InvalidInput("must be your own id: models are seen by who ordered them", "user_id")
         model = ordering.order(
@@ -221,6 +223,17 @@ def _require_sendable(fields: OrderFields) -> None:
             f"{len(features)} features are too many for {trainers} trainers: scoring their coalitions would take"
             f" a message of {size >> 20} MB, and {JSON_BODY_LIMIT >> 20} MB are the most",
             "data_requirements.features.list",
+        )
+
+
+def _require_standardisable(fields: OrderFields) -> None:
+    participants = fields.participants
+    trainers = trainer_count(participants.minimum, round(participants.validator_share * UNIT))
+    if fields.data_requirements.features.pre_processing and trainers < MINIMUM_TRAINERS:
+        raise InvalidInput(
+            f"with {participants.minimum} data owners {trainers} would train, and means over fewer than"
+            f" {MINIMUM_TRAINERS} trainers are not shown: ask for more owners, or a smaller validator_share",
+            "participants.minimum",
         )
 
 

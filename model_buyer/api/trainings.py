@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 
 from commons.http.signatures import Signatures, answer, require_about
-from commons.protocol.messages import Delivery, MaskedModels, MaskedRound, Notice, Totals
+from commons.protocol.messages import Delivery, MaskedModels, MaskedRound, MomentsTotals, Notice, Totals
 from model_buyer.answering import Answering
 from model_buyer.reviewing import Reviewing
 from model_buyer.settlement import Settlement
@@ -45,6 +45,11 @@ def blueprint(
     def open_totals(training: uuid.UUID) -> ResponseReturnValue:
         question = signatures.read_from(aggregator(training), Totals, training)
         return answer(answering.open(question.content, question.signed))
+
+    @routes.patch("/<uuid:training>/moments")
+    def open_moments(training: uuid.UUID) -> ResponseReturnValue:
+        question = signatures.read_from(aggregator(training), MomentsTotals, training)
+        return answer(answering.open_moments(question.content, question.signed))
 
     @routes.put("/<uuid:training>")
     def deliver(training: uuid.UUID) -> ResponseReturnValue:

@@ -175,6 +175,7 @@ def order(town: Town) -> Json:
 
 NAN, INFINITE = float("nan"), float("inf")
 DATA, FEATURES, TARGET = "data_requirements", "data_requirements.features", "data_requirements.target"
+STANDARD = [{"method": "standard"}]
 PAYMENT, HYPER = "payments_requirements.pay_for_model", "hyper_parameters"
 
 
@@ -211,8 +212,11 @@ PAYMENT, HYPER = "payments_requirements.pay_for_model", "hyper_parameters"
         (f"{FEATURES}.range", [NAN, 2], f"{FEATURES}.range.0", "should be a finite number"),
         (f"{FEATURES}.range", [-2, INFINITE], f"{FEATURES}.range.1", "should be a finite number"),
         (f"{FEATURES}.range", [-2, 1e16], f"{FEATURES}.range.1", "less than or equal to 1000000000000000"),
-        (f"{FEATURES}.pre_processing", ["scale"], f"{FEATURES}.pre_processing", "is not supported yet"),
-        (f"{FEATURES}.pre_processing", [{"name": "scale"}], f"{FEATURES}.pre_processing", "is not supported yet"),
+        (f"{FEATURES}.pre_processing", ["scale"], f"{FEATURES}.pre_processing.0", "must be an object"),
+        (f"{FEATURES}.pre_processing", [{}], f"{FEATURES}.pre_processing.0.method", "is missing"),
+        (f"{FEATURES}.pre_processing", [{"method": "scale"}], f"{FEATURES}.pre_processing.0.method", "is unknown"),
+        (f"{FEATURES}.pre_processing", STANDARD * 2, f"{FEATURES}.pre_processing", "at most one step"),
+        (f"{FEATURES}.pre_processing", STANDARD, "participants.minimum", "with 3 data owners 2 would train"),
         (f"{FEATURES}.desc", "text", f"{FEATURES}.desc", "must be an object or a list"),
         (f"{FEATURES}.desc", {"age": NAN}, f"{FEATURES}.desc", "cannot be sent on"),
         (f"{FEATURES}.desc", {"age": 2**64}, f"{FEATURES}.desc", "cannot be sent on"),

@@ -6,6 +6,7 @@ asked two different things under one name fails the test.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,17 +20,19 @@ from gmpy2 import mpz
 from commons.crypto.kernel import AffineMap
 from commons.crypto.packing import FRACTION_BITS, to_fixed
 from commons.crypto.paillier import PrivateKey, PublicKey, ShortRandomisers
-from commons.crypto.proofs import prove_products
+from commons.crypto.proofs import Opening, prove_products
 from commons.database import Database
 from commons.errors import PeerUnavailable
 from commons.http.peer import Peers
 from commons.http.signatures import SIGNATURE_HEADER, decode_signature, encode_signature
 from commons.journal import Journal
 from commons.learning.local_steps import local_map, local_model, quantise_map, relative_weights
+from commons.learning.standardisation import Scaling, moments
 from commons.learning.statistics import GramStatistics
 from commons.protocol import evaluation, totals, wire
 from commons.protocol import round as rounds
 from commons.protocol.messages import (
+    Acknowledgement,
     Cosignature,
     CosignQuestion,
     DataRequirements,
@@ -39,6 +42,11 @@ from commons.protocol.messages import (
     MaskedModels,
     MaskedRound,
     Message,
+    Moments,
+    MomentsCosignQuestion,
+    MomentsQuestion,
+    MomentsStatement,
+    MomentsTotals,
     Openings,
     Order,
     Participants,
@@ -51,6 +59,7 @@ from commons.protocol.messages import (
     TrainingRequest,
     Vector,
 )
+from commons.protocol.moments import Trainers
 from commons.protocol.outcome import factors, packed_count
 from commons.protocol.signed import Signed, Signer, proof_context
 from commons.protocol.transcript import Header, Record
@@ -59,6 +68,7 @@ from federated_aggregator.course import Course, Party
 from federated_aggregator.evaluations import Evaluations
 from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.rounds import Rounds
+from federated_aggregator.standardisation import Standardisation
 from federated_aggregator.storage import Status, Storage
 from federated_aggregator.storage import Training as Row
 from federated_aggregator.training import Training
@@ -97,7 +107,7 @@ class Speaker:
         if self.mute(content):
             raise PeerUnavailable(f"{self.url} does not answer")
         name = (type(content), getattr(content, "kind", None), getattr(content, "round", None))
-        if name not in self.said or isinstance(content, CosignQuestion):
+        if name not in self.said or isinstance(content, (CosignQuestion, MomentsCosignQuestion)):
             answer = self.wrong(content, self.answer(content, question))
             self.said[name] = question, (self.signs or self.signer).sign(answer, question)
         asked, answered = self.said[name]
@@ -115,7 +125,8 @@ class Speaker:
 class Owner(Speaker):
     """A trainer or a validator."""
 
-    statistics: GramStatistics = TRAINERS[0]
+    table: GramStatistics = TRAINERS[0]
+    scaling: Scaling | None = None
     weight: int = 1
     key: PublicKey = None  # type: ignore[assignment]
     order: Order = None  # type: ignore[assignment]
@@ -127,6 +138,9 @@ class Owner(Speaker):
             f"POST /trainings/{TRAINING}": LocalModelQuestion,
             f"POST /trainings/{TRAINING}/metrics": ScoreQuestion,
             f"POST /trainings/{TRAINING}/cosign": CosignQuestion,
+            f"POST /trainings/{TRAINING}/moments": MomentsQuestion,
+            f"PATCH /trainings/{TRAINING}/moments": MomentsCosignQuestion,
+            f"PUT /trainings/{TRAINING}/moments": Moments,
         }
         return question.verified(models[path], DOMAIN, AGGREGATOR.address)
 
@@ -140,7 +154,34 @@ class Owner(Speaker):
                 return self.vector(self.score(content))
             case CosignQuestion():
                 return self.cosign(content)
+            case MomentsQuestion():
+                return self.vector([self.key.encrypt(value, *self.short.take(1)) for value in moments(self.table)])
+            case MomentsCosignQuestion():
+                return self.cosign_moments(content)
+            case Moments():
+                self.scaling = moments_of(self.order, self.key).told(content)
+                return Acknowledgement()
         raise AssertionError(content)
+
+    @property
+    def statistics(self) -> GramStatistics:
+        if not self.order.standardises:
+            return self.table
+        assert self.scaling is not None, f"{self.url} was not told by what to standardise"
+        return self.scaling.standardise(self.table)
+
+    def cosign_moments(self, question: MomentsCosignQuestion) -> Cosignature:
+        asked, own = self.said[MomentsQuestion, None, None]
+        moments_of(self.order, self.key).require_sums(asked, question)
+        place = TRAINER_ADDRESSES.index(self.signer.address)
+        assert Reply(place=place, content=own.content, signature=own.signature) in question.answers
+        statement = MomentsStatement(
+            training=TRAINING,
+            question=asked.digest,
+            trainers=tuple(answer.place for answer in question.answers),
+            totals=hashlib.sha256(question.totals).digest(),
+        )
+        return Cosignature(signature=self.signer.sign(statement).signature)
 
     def vector(self, ciphertexts: list[mpz]) -> Vector:
         return Vector(ciphertexts=self.key.encode(ciphertexts))
@@ -185,12 +226,14 @@ class ModelBuyer(Speaker):
     """The buyer, who has the key."""
 
     private_key: PrivateKey = None  # type: ignore[assignment]
+    order: Order = None  # type: ignore[assignment]
 
     def read(self, path: str, question: Signed) -> Message:
         models: dict[str, type[Message]] = {
             f"PATCH /models/{TRAINING}": MaskedRound,
             f"POST /models/{TRAINING}/mse": MaskedModels,
             f"PATCH /models/{TRAINING}/mse": Totals,
+            f"PATCH /models/{TRAINING}/moments": MomentsTotals,
         }
         return question.verified(models[path], DOMAIN, AGGREGATOR.address)
 
@@ -202,7 +245,13 @@ class ModelBuyer(Speaker):
                 return self.multiply(content)
             case Totals():
                 return self.open(content)
+            case MomentsTotals():
+                return self.open_moments(content)
         raise AssertionError(content)
+
+    def open_moments(self, question: MomentsTotals) -> Openings:
+        sums = moments_of(self.order, self.private_key.public_key).require_cosigned(question)
+        return openings([evaluation.open_total(total, self.private_key) for total in sums])
 
     def refresh(self, question: MaskedRound) -> Vector:
         key = self.private_key.public_key
@@ -232,16 +281,25 @@ class ModelBuyer(Speaker):
         )
         vectors = 1 if models is None else len(factors(models.kind, WEIGHTS, models.trainers, models.contributors))
         opened = [evaluation.open_total(c, self.private_key) for c in key.decode(question.ciphertexts, vectors)]
-        return Openings(
-            totals=tuple(f"{opening.total:x}" for opening in opened),
-            randomisers=tuple(f"{opening.randomiser:x}" for opening in opened),
-        )
+        return openings(opened)
+
+
+def openings(opened: list[Opening]) -> Openings:
+    return Openings(
+        totals=tuple(f"{opening.total:x}" for opening in opened),
+        randomisers=tuple(f"{opening.randomiser:x}" for opening in opened),
+    )
+
+
+def moments_of(order: Order, key: PublicKey) -> Trainers:
+    return Trainers(order, TRAINER_ADDRESSES, [owner.rows for owner in TRAINERS], key, DOMAIN)
 
 
 AGGREGATOR = signer(1)
 BUYER = signer(2)
 TRAINER_SIGNERS = [signer(number) for number in (11, 12, 13)]
 VALIDATOR_SIGNERS = [signer(number) for number in (21, 22)]
+TRAINER_ADDRESSES = [trainer.address for trainer in TRAINER_SIGNERS]
 VALIDATOR_ADDRESSES = [validator.address for validator in VALIDATOR_SIGNERS]
 
 
@@ -319,14 +377,17 @@ class WatchedStorage(Storage):
 class World:
     """An aggregator and everybody that it talks to."""
 
-    def __init__(self, url: str, private_key: PrivateKey, uniform: Any, **hyper: Any) -> None:
+    def __init__(
+        self, url: str, private_key: PrivateKey, uniform: Any, pre_processing: tuple[Any, ...] = (), **hyper: Any
+    ) -> None:
         key = private_key.public_key
         short = ShortRandomisers(key)
         self.key = key
         self.order = Order(
             model_type="LINEAR_REGRESSION",
             data_requirements=DataRequirements(
-                features=Features(list=("x0",), range=(-9, 9)), target=Target(range=(-1, 1))
+                features=Features(list=("x0",), range=(-9, 9), pre_processing=pre_processing),
+                target=Target(range=(-1, 1)),
             ),
             hyper_parameters=HyperParameters(
                 **{"iterations": 3, "evaluation_interval": 2, "learning_rate": 0.5, **hyper}
@@ -336,14 +397,14 @@ class World:
         )
         common = {"key": key, "order": self.order, "short": short}
         self.trainers = [
-            Owner(who, f"http://trainer{i}", statistics=statistics, weight=weight, **common)
-            for i, (who, statistics, weight) in enumerate(zip(TRAINER_SIGNERS, TRAINERS, WEIGHTS, strict=True))
+            Owner(who, f"http://trainer{i}", table=table, weight=weight, **common)
+            for i, (who, table, weight) in enumerate(zip(TRAINER_SIGNERS, TRAINERS, WEIGHTS, strict=True))
         ]
         self.validators = [
-            Owner(who, f"http://validator{i}", statistics=statistics, **common)
-            for i, (who, statistics) in enumerate(zip(VALIDATOR_SIGNERS, VALIDATORS, strict=True))
+            Owner(who, f"http://validator{i}", table=table, **common)
+            for i, (who, table) in enumerate(zip(VALIDATOR_SIGNERS, VALIDATORS, strict=True))
         ]
-        self.buyer = ModelBuyer(BUYER, "http://buyer", private_key=private_key)
+        self.buyer = ModelBuyer(BUYER, "http://buyer", private_key=private_key, order=self.order)
         self.power = Power()
         self.peers = InProcess(self.power, [*self.trainers, *self.validators, self.buyer])
         self._owners = Owners(self.peers, 10)
@@ -362,7 +423,8 @@ class World:
         buyer = Buyer(self.peers)
         self.rounds = Rounds(self.transcripts, self.peers, self._owners, buyer)
         self.evaluations = Evaluations(self.transcripts, self.peers, self._owners, buyer)
-        self.training = Training(self.storage, self.rounds, self.evaluations, self._report)
+        self.standardisation = Standardisation(self.transcripts, self.peers, self._owners, buyer)
+        self.training = Training(self.storage, self.standardisation, self.rounds, self.evaluations, self._report)
         self.course = Course(
             id=TRAINING,
             order=self.order,
@@ -371,6 +433,8 @@ class World:
             randomisers=self._uniform,
             buyer=self.buyer.party,
             trainers={place: trainer.party for place, trainer in enumerate(self.trainers)},
+            trainer_addresses=[trainer.signer.address for trainer in self.trainers],
+            trainer_rows=[owner.rows for owner in TRAINERS],
             weights=WEIGHTS,
             validators={place: validator.party for place, validator in enumerate(self.validators)},
             validator_addresses=VALIDATOR_ADDRESSES,

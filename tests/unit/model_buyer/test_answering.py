@@ -112,7 +112,7 @@ def test_totals_of_other_products_than_were_answered_stay_closed(scene: Scene) -
 
 def test_every_validator_that_answered_has_to_sign(scene: Scene) -> None:
     question = scene.totals("zero")
-    refuses(scene, question.model_copy(update={"cosignatures": question.cosignatures[:1]}), "1 validators signed")
+    refuses(scene, question.model_copy(update={"cosignatures": question.cosignatures[:1]}), "1 owners signed")
     refuses(
         scene,
         question.model_copy(update={"cosignatures": (question.cosignatures[0],) * 2}),

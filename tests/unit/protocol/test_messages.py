@@ -93,6 +93,16 @@ BY_TYPE: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
     },
     messages.Acceptance: {**about, "address": st.just(ADDRESS)},
     Notice: {**about, "reason": reasons},
+    messages.MomentsQuestion: about,
+    messages.MomentsCosignQuestion: {**about, "answers": replies, "totals": blobs, "randomisers": blobs},
+    messages.MomentsStatement: {**about, "question": digests, "trainers": places, "totals": digests},
+    messages.MomentsTotals: {
+        **about, "question": digests, "trainers": places, "ciphertexts": blobs, "cosignatures": many_blobs
+    },
+    messages.Moments: {
+        **about, "statement": blobs, "cosignatures": many_blobs, "ciphertexts": blobs,
+        "totals": st.lists(hexadecimal).map(tuple), "randomisers": st.lists(hexadecimal).map(tuple),
+    },
     RoundQuestion: {**about, "round": rounds, "included": places, "model": blobs},
     LocalModelQuestion: about,
     Vector: {"ciphertexts": blobs},
@@ -224,6 +234,31 @@ def test_metric_beyond_64_bits_can_be_sent() -> None:
 def test_digest_of_another_length_is_refused(length: int) -> None:
     with pytest.raises(ValidationError, match="root"):
         TranscriptRoot(training=TRAINING, root=bytes(length), entries=1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "field", "reason"),
+    [
+        (["scale"], "pre_processing.0", "must be an object"),
+        ([{"name": "scale"}], "pre_processing.0.method", "is missing"),
+        ([{"method": "minmax"}], "pre_processing.0.method", "is unknown: standard is the one there is"),
+        ([{"method": "standard", "ddof": 1}], "pre_processing.0.ddof", "is not known here: check its name"),
+        ([{"method": "standard"}] * 2, "pre_processing", "must have at most one step, and has 2"),
+        ({"method": "standard"}, "pre_processing", "Input should be a valid tuple"),
+    ],
+)
+def test_pre_processing_is_nothing_or_one_standardisation(steps: object, field: str, reason: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        messages.Features.model_validate({"list": ["age"], "range": [-2, 2], "pre_processing": steps})
+    assert {"field": field, "reason": reason} in problems_of(refusal.value)
+
+
+def test_order_says_that_it_standardises() -> None:
+    document = json.loads(ORDER.canonical())
+    document["data_requirements"]["features"]["pre_processing"] = [{"method": "standard"}]
+    order = messages.Order.model_validate_json(json.dumps(document))
+    assert order.standardises and not ORDER.standardises
+    assert b'"pre_processing":[{"method":"standard"}]' in order.canonical()
 
 
 def test_canonical_order_is_sorted_json_without_spaces() -> None:

@@ -288,7 +288,7 @@ def test_other_randomisers_are_refused(iteration: Evaluation) -> None:
 def test_answers_are_of_different_validators_in_their_order(iteration: Evaluation, places: tuple[int, ...]) -> None:
     shown = [iteration.answers[place % 3].model_copy(update={"place": place}) for place in places]
     wrong = iteration.cosign().model_copy(update={"answers": tuple(shown)})
-    with pytest.raises(InvalidInput, match="answers: must be of different validators, in the contract's order"):
+    with pytest.raises(InvalidInput, match="answers: must be of different owners, in the contract's order"):
         iteration.require(wrong)
 
 
@@ -344,7 +344,7 @@ def test_all_validators_that_answered_have_signed(statement: TotalStatement) -> 
 
 @pytest.mark.parametrize("who", [(), (0, 1), (0, 1, 2, 2)])
 def test_missing_or_further_signature_is_refused(statement: TotalStatement, who: tuple[int, ...]) -> None:
-    with pytest.raises(VerificationFailed, match=f"{len(who)} validators signed, and 3 are said to have answered"):
+    with pytest.raises(VerificationFailed, match=f"{len(who)} owners signed, and 3 are said to have answered"):
         totals.require_cosigned(statement.pack(), cosigned(statement, who), (0, 1, 2), ADDRESSES, DOMAIN)
 
 
@@ -439,7 +439,7 @@ LIES: dict[str, tuple[Lie, str]] = {
     "no statement": (lie(statement=b"\xc1"), "what was signed is no TotalStatement"),
     "a missing signature": (
         lambda _it, _cosign, m: m.model_copy(update={"cosignatures": m.cosignatures[1:]}),
-        "2 validators signed, and 3 are said to have answered",
+        "2 owners signed, and 3 are said to have answered",
     ),
     "signatures in another order": (
         lambda _it, _cosign, m: m.model_copy(update={"cosignatures": m.cosignatures[::-1]}),
