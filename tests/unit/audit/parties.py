@@ -26,6 +26,7 @@ from commons.crypto.paillier import MINIMUM_BITS, PrivateKey, PublicKey
 from commons.crypto.proofs import prove_key, prove_products
 from commons.errors import InvalidInput
 from commons.learning.local_steps import local_map, local_model, quantise_map, relative_weights
+from commons.learning.standardisation import Scaling, moments
 from commons.learning.statistics import GramStatistics
 from commons.protocol import evaluation, messages, totals, wire
 from commons.protocol import round as rounds
@@ -40,6 +41,9 @@ from commons.protocol.messages import (
     MaskedModels,
     MaskedRound,
     Message,
+    MomentsCosignQuestion,
+    MomentsQuestion,
+    MomentsTotals,
     Openings,
     Participants,
     Products,
@@ -47,10 +51,12 @@ from commons.protocol.messages import (
     Reply,
     RoundQuestion,
     ScoreQuestion,
+    Standardisation,
     Target,
     Totals,
     Vector,
 )
+from commons.protocol.moments import Trainers, combine, statement_of_totals
 from commons.protocol.outcome import factors, settlement_vectors
 from commons.protocol.signed import Domain, Signed, Signer, proof_context
 from commons.protocol.transcript import (
@@ -62,6 +68,7 @@ from commons.protocol.transcript import (
     Opened,
     Round,
     Scores,
+    SummedMoments,
     TranscriptRoot,
     merkle_root,
     read,
@@ -161,6 +168,7 @@ class Story:
     evaluation_interval: int = 1
     tolerance: float = 0.0
     weighting: Literal["rows", "equal"] = "rows"
+    standardises: bool = False
     trainers: int = 3
     places: tuple[int, ...] = (0, 1, 2, 3, 4)
     key: PrivateKey = KEY
@@ -190,7 +198,11 @@ class Story:
         return (SmallOrder if small else messages.Order)(
             model_type="LINEAR_REGRESSION",
             data_requirements=DataRequirements(
-                features=Features(list=tuple(f"x{i}" for i in range(self.features)), range=(-10.0, 10.0)),
+                features=Features(
+                    list=tuple(f"x{i}" for i in range(self.features)),
+                    range=(-10.0, 10.0),
+                    pre_processing=(Standardisation(method="standard"),) if self.standardises else (),
+                ),
                 target=Target(range=(-1.0, 1.0)),
             ),
             hyper_parameters=hyper,
@@ -249,6 +261,7 @@ class Telling:
         self.short: Any = story.fresh
         self.key = story.key.public_key
         self.length = story.features + 1
+        self.statistics = story.statistics
         self.domain = story.domain
         self.entries: list[Entry] = []
         self.remaining: tuple[int, ...] = tuple(range(len(story.places) - story.trainers))
@@ -319,6 +332,9 @@ class Telling:
                 rows=story.rows,
             ),
         )
+        if story.standardises:
+            scaling = self._moments()
+            self.statistics = tuple(scaling.standardise(table) for table in story.statistics)
         first = self._evaluate("zero", 0, [], (), ())
         places, models = self._local_models()
         total, trainers = self._round(0, None, b"", ())
@@ -336,6 +352,57 @@ class Telling:
         if first != settled:
             self._evaluate("zero", 1, [], (), ())
 
+    def _moments(self) -> Scaling:
+        story, owners = self.story, self.story.owners[: self.story.trainers]
+        trainers = Trainers(
+            story.order, [owner.address for owner in owners], story.rows[: len(owners)], self.key, self.domain
+        )
+        question = self.say("score-moments question", AGGREGATOR, MomentsQuestion(training=TRAINING))
+
+        def answer(place: int) -> Vector:
+            return self.vector(f"moments {place}", lambda: self.private_key.encrypt(moments(story.statistics[place])))
+
+        answers = self.replies("score-moments", owners, range(len(owners)), question, answer)
+        self.keep("score-moments", 0, SummedMoments(question=question, answers=answers))
+        answers = tuple(reply for reply in answers if f"total-moments answer {reply.place}" not in story.silent)
+        places = tuple(reply.place for reply in answers)
+
+        def draw() -> list[tuple[mpz, mpz]]:
+            vectors = [self.key.decode(Vector.unpack(reply.content).ciphertexts, trainers.count) for reply in answers]
+            return combine(vectors, self.key, self.fresh)
+
+        pairs = story.remembered("total moments", draw)
+        cosign = MomentsCosignQuestion(
+            training=TRAINING,
+            answers=answers,
+            totals=self.key.encode(total for total, _ in pairs),
+            randomisers=wire.encode_roots([root for _, root in pairs], self.key),
+        )
+        cosign_asked = self.say("total-moments question", AGGREGATOR, cosign)
+        told: Any = self.said["total-moments question"][1]
+        unsigned = MomentsTotals(
+            training=TRAINING, question=question.digest, trainers=places, ciphertexts=told.totals, cosignatures=()
+        )
+        statement = statement_of_totals(unsigned)
+
+        def cosignature(place: int) -> Cosignature:
+            return Cosignature(signature=Signer(owners[place], self.domain).sign(statement).signature)
+
+        signed = self.replies("total-moments", owners, places, cosign_asked, cosignature)
+        signatures = tuple(cosignature(place).signature for place in places)
+        totals = unsigned.model_copy(update={"cosignatures": signatures})
+        to_open = self.say("total-moments totals", AGGREGATOR, totals)
+        self.keep("total-moments", 0, Cosigned(question=cosign_asked, answers=signed, totals=to_open))
+        opened = story.remembered(
+            "opening moments", lambda: [evaluation.open_total(total, self.private_key) for total, _ in pairs]
+        )
+        said = Openings(
+            totals=tuple(f"{opening.total:x}" for opening in opened),
+            randomisers=tuple(f"{opening.randomiser:x}" for opening in opened),
+        )
+        self.keep("opening-moments", 0, Opened(openings=self.say("opening-moments answer", BUYER, said, to_open)))
+        return trainers.scaling([opening.total for opening in opened], places)
+
     def _round(
         self, round_: int, refreshed: Signed | None, model: bytes, included: tuple[int, ...]
     ) -> tuple[list[mpz], tuple[int, ...]]:
@@ -349,7 +416,7 @@ class Telling:
 
         def update(place: int) -> Vector:
             start = self.key.decode(model, self.length) if model else [self.key.trivial(0)] * self.length
-            step = quantise_map(*local_map(self.story.statistics[place], hyper.learning_rate, hyper.ridge, 1))
+            step = quantise_map(*local_map(self.statistics[place], hyper.learning_rate, hyper.ridge, 1))
             move = AffineMap(*step, self.story.weights[place])
             return self.vector(f"{name} {place}", lambda: move.apply(start, self.key, self.short))
 
@@ -389,9 +456,7 @@ class Telling:
 
         def answer(place: int) -> Vector:
             def draw() -> list[mpz]:
-                model = local_model(
-                    self.story.statistics[place], hyper.learning_rate, hyper.ridge, self.story.iterations
-                )
+                model = local_model(self.statistics[place], hyper.learning_rate, hyper.ridge, self.story.iterations)
                 return self.private_key.encrypt(to_fixed(float(weight), 2 * FRACTION_BITS) for weight in model)
 
             return self.vector(f"local {place}", draw)
@@ -445,7 +510,7 @@ class Telling:
             )
         asked = self.say(f"score-{name} question", AGGREGATOR, question)
         validators = self.story.owners[self.story.trainers :]
-        statistics = story.statistics[self.story.trainers :]
+        statistics = self.statistics[self.story.trainers :]
 
         def score(place: int) -> Vector:
             def draw() -> list[mpz]:

@@ -42,6 +42,7 @@ from commons.protocol.messages import (
     Participants,
     Products,
     ScoreQuestion,
+    Standardisation,
     Target,
     Totals,
 )
@@ -205,13 +206,18 @@ class Secrets:
 class Scene:
     """One training, at which the aggregator's and the owners' parts are methods."""
 
-    def __init__(self, folder: Path, own: Secrets) -> None:
+    def __init__(self, folder: Path, own: Secrets, standardises: bool = False) -> None:
         self.secrets = own
         self.id = uuid.uuid4()
         self.order = Order(
             model_type="LINEAR_REGRESSION",
             data_requirements=DataRequirements(
-                features=Features(list=("x0", "x1"), range=(-5, 5)), target=Target(name="y", range=(-1, 1))
+                features=Features(
+                    list=("x0", "x1"),
+                    range=(-5, 5),
+                    pre_processing=(Standardisation(method="standard"),) if standardises else (),
+                ),
+                target=Target(name="y", range=(-1, 1)),
             ),
             hyper_parameters=HyperParameters(iterations=2, evaluation_interval=1),
             participants=Participants(),
