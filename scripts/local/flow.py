@@ -243,6 +243,7 @@ def order_for(
     ether: float = 5,
     name: str = "diabetes progression",
     description: Mapping[str, Any] | None = None,
+    standardise: bool = False,
     **optional: Mapping[str, Any],
 ) -> Json:
     """Return the body of an order for a linear regression on the Diabetes data.
@@ -259,6 +260,8 @@ def order_for(
         What the model is called.
     description : mapping, optional
         What is said about the features, which every party reads and passes on.
+    standardise : bool
+        Whether the features are standardised before training.
     **optional
         ``hyper_parameters``, ``participants`` and ``terms``, each with only the fields that differ from the
         defaults.
@@ -269,7 +272,12 @@ def order_for(
         "user_id": user_id,
         "payments_requirements": {"pay_for_model": {"unit": "ether", "value": ether}},
         "data_requirements": {
-            "features": {"list": list(features), "range": [-2, 2], "pre_processing": [], "desc": description or {}},
+            "features": {
+                "list": list(features),
+                "range": [-2, 2],
+                "pre_processing": [{"method": "standard"}] if standardise else [],
+                "desc": description or {},
+            },
             "target": {"name": "target", "range": [25, 346], "desc": []},
         },
         **optional,

@@ -19,6 +19,8 @@ from tests.privacy.record import Record, read_tape
 ROWS = 50
 HYPER = {"iterations": 50, "learning_rate": 1.5, "evaluation_interval": 2}
 TWO_VALIDATORS = {"validator_share": 0.4}
+SHORT = {"iterations": 4, "evaluation_interval": 2}
+ALL_OF_THEM = TWO_VALIDATORS | {"minimum": 5}
 
 
 class RecordedPlatform(LocalPlatform):
@@ -58,8 +60,18 @@ def recorded_town(tmp_path_factory: pytest.TempPathFactory, tables: Mapping[str,
 @pytest.fixture(scope="package")
 def record(recorded_town: Town, tables: dict[str, diabetes.Table]) -> Record:
     """The first training of the recorded town: three trainers, two validators, run to its end."""
-    town = recorded_town
-    training = town.train(hyper_parameters=HYPER, participants=TWO_VALIDATORS)
+    return _recorded(recorded_town, tables, None, hyper_parameters=HYPER, participants=TWO_VALIDATORS)
+
+
+@pytest.fixture(scope="package")
+def standardised(recorded_town: Town, tables: dict[str, diabetes.Table], record: Record) -> Record:
+    """The training after that, a short one of standardised features."""
+    return _recorded(recorded_town, tables, record, hyper_parameters=SHORT, participants=ALL_OF_THEM, standardise=True)
+
+
+def _recorded(town: Town, tables: dict[str, diabetes.Table], before: Record | None, **ordered: Any) -> Record:
+    """Run a training, and return what is on the tapes of it: without `before`, all that happened since the start."""
+    training = town.train(**ordered)
     model: dict[str, Any] = town.buyer.wait_finished(training, timeout=120)
     owners = [member.owner.wait_for_status(training, "FINISHED") for member in town.members.values()]
     names = {member.address: name for name, member in town.members.items()}
@@ -67,6 +79,12 @@ def record(recorded_town: Town, tables: dict[str, diabetes.Table]) -> Record:
     platform = town.platform
     assert isinstance(platform, RecordedPlatform)
     tapes = {name: read_tape(platform.tape(name)) for name in platform.services}
+    if before is not None:
+        earlier = str(before.training)
+        tapes = {
+            name: [e for e in tape[len(before.tapes[name]) :] if earlier not in e.get("url", e.get("path", ""))]
+            for name, tape in tapes.items()
+        }
     return Record(
         training=uuid.UUID(training),
         directory=platform.directory,

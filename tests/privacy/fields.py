@@ -18,6 +18,10 @@ from commons.protocol.messages import (
     MaskedModels,
     Message,
     Metric,
+    MomentsCosignQuestion,
+    MomentsQuestion,
+    MomentsStatement,
+    MomentsTotals,
     Openings,
     Products,
     Reply,
@@ -26,6 +30,7 @@ from commons.protocol.messages import (
     TotalStatement,
 )
 from commons.protocol.messages import Record as Encoded
+from commons.protocol.moments import Trainers, statement_of_totals
 from commons.protocol.outcome import packed_count
 from commons.protocol.provenance import require_local_models
 from commons.protocol.schedule import scales
@@ -114,6 +119,80 @@ def model_of_round(record: Record, exchange: Exchange, value: Any) -> None:
 
 def packed(record: Record, exchange: Exchange, value: Any) -> None:
     require_ciphertexts(record, value, packed_count(record.order.length, record.public_key))
+
+
+def moments_asked(record: Record) -> Signed:
+    """Return the question for the trainers' moments: the same for all."""
+    asked, *others = [e.asked for e, _ in record.asked(MomentsQuestion)]
+    assert asked is not None and others == [asked] * (len(record.trainers) - 1)
+    return asked
+
+
+def moments_of(record: Record) -> Trainers:
+    rows = [len(record.tables[name]) for name in record.trainers]
+    addresses = [record.accounts[name] for name in record.trainers]
+    return Trainers(record.order, addresses, rows, record.public_key, record.domain)
+
+
+def moments(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the aggregator, the trainers (as sums) and the buyer (as sums): rows, and two numbers for every feature."""
+    require_ciphertexts(record, value, 2 * record.order.length - 1)
+
+
+def moments_replies(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a trainer: the other trainers' encrypted moments, which it cannot decrypt, and their signatures."""
+    asked = {e.called: e for e, _ in record.asked(MomentsQuestion)}
+    for place, (name, reply) in enumerate(zip(record.trainers, value, strict=True)):
+        answer = asked[name].answered
+        assert answer is not None
+        assert reply == Reply(place=place, content=answer.content, signature=answer.signature)
+
+
+def moments_randomisers(record: Record, exchange: Exchange, value: Any) -> None:
+    """To a trainer: it tells which ciphertexts were added, which the trainer is shown anyway."""
+    assert isinstance(exchange.question, MomentsCosignQuestion)
+    moments_of(record).require_sums(moments_asked(record), exchange.question)
+
+
+def moments_question(record: Record, exchange: Exchange, value: Any) -> None:
+    assert value == moments_asked(record).digest
+
+
+def every_trainer(record: Record, exchange: Exchange, value: Any) -> None:
+    assert value == tuple(range(len(record.trainers)))
+
+
+def moments_totals(record: Record, exchange: Exchange, value: Any) -> None:
+    ((_, asked),) = record.asked(MomentsTotals)
+    assert value == hashlib.sha256(asked.ciphertexts).digest()
+
+
+def moments_cosignatures(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the buyer and the owners: the trainers' signatures, and nobody else's."""
+    asked = {e.called: e.answer for e, _ in record.asked(MomentsCosignQuestion)}
+    made = [asked[name] for name in record.trainers]
+    assert list(value) == [answer.signature for answer in made if isinstance(answer, Cosignature)]
+    assert len(value) == len(record.trainers)
+
+
+def moments_statement(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the owners: what the trainers signed, in which every digest is of something that exists."""
+    ((_, asked),) = record.asked(MomentsTotals)
+    found = MomentsStatement.unpack(value)
+    assert found == statement_of_totals(asked) and found.pack() == value
+    for field, check in FIELDS[MomentsStatement].items():
+        check(record, replace(exchange, question=found), getattr(found, field))
+
+
+def moments_told(field: str) -> Check:
+    """Return the check for what every owner standardises by: what the buyer opened, of all trainers together."""
+
+    def check(record: Record, exchange: Exchange, value: Any) -> None:
+        ((asked, question),) = record.asked(MomentsTotals)
+        assert isinstance(asked.answer, Openings)
+        assert value == (question.ciphertexts if field == "ciphertexts" else getattr(asked.answer, field))
+
+    return check
 
 
 def included(record: Record, exchange: Exchange, value: Any) -> None:
@@ -264,6 +343,11 @@ def commitments(record: Record, exchange: Exchange, value: Any) -> None:
 
 def cosignature(record: Record, exchange: Exchange, value: Any) -> None:
     about: Any = exchange.question
+    if isinstance(about, MomentsCosignQuestion):
+        ((_, asked),) = record.asked(MomentsTotals)
+        signed_by = Signed(content=statement_of_totals(asked).pack(), signature=value)
+        signed_by.verified(MomentsStatement, record.domain, record.accounts[exchange.called])
+        return
     content = record.statement(about.kind, about.round).pack()
     address = record.accounts[exchange.called]
     Signed(content=content, signature=value).verified(TotalStatement, record.domain, address)
@@ -321,7 +405,7 @@ def masks(record: Record, exchange: Exchange, value: Any) -> None:
 
 def openings(record: Record, exchange: Exchange, value: Any) -> None:
     asked, answer = exchange.question, exchange.answer
-    assert isinstance(asked, Totals) and isinstance(answer, Openings)
+    assert isinstance(asked, (Totals, MomentsTotals)) and isinstance(answer, Openings)
     sums = record.public_key.decode(asked.ciphertexts, len(value))
     for ciphertext, total, randomiser in zip(sums, answer.totals, answer.randomisers, strict=True):
         opening = Opening(int(total, 16), int(randomiser, 16))
@@ -380,6 +464,26 @@ FIELDS: dict[type[Message], dict[str, Check]] = {
     },
     messages.Acceptance: ABOUT | {"address": address},
     messages.Notice: ABOUT | {"reason": nothing},
+    messages.MomentsQuestion: ABOUT,
+    messages.MomentsCosignQuestion: ABOUT
+    | {"answers": moments_replies, "totals": moments, "randomisers": moments_randomisers},
+    messages.MomentsStatement: ABOUT
+    | {"question": moments_question, "trainers": every_trainer, "totals": moments_totals},
+    messages.MomentsTotals: ABOUT
+    | {
+        "question": moments_question,
+        "trainers": every_trainer,
+        "ciphertexts": moments,
+        "cosignatures": moments_cosignatures,
+    },
+    messages.Moments: ABOUT
+    | {
+        "statement": moments_statement,
+        "cosignatures": moments_cosignatures,
+        "ciphertexts": moments_told("ciphertexts"),
+        "totals": moments_told("totals"),
+        "randomisers": moments_told("randomisers"),
+    },
     messages.RoundQuestion: ABOUT | {"round": number_of_rounds, "included": included, "model": model_of_round},
     messages.LocalModelQuestion: ABOUT,
     messages.Vector: {"version": version, "ciphertexts": answered},
@@ -450,6 +554,7 @@ PARTS: dict[type[Encoded], set[str]] = {
 
 FOR_THE_ARBITER: dict[type[Encoded], set[str]] = {
     transcript.Header: {"request", "aggregator", "trainers", "validators", "rows"},
+    transcript.SummedMoments: {"question", "answers"},
     transcript.Round: {"refreshed", "question", "answers"},
     transcript.Masking: {"question", "masks", "randomisers", "salts"},
     transcript.LocalModels: {"question", "answers"},
@@ -464,6 +569,7 @@ FOR_THE_ARBITER: dict[type[Encoded], set[str]] = {
 """What transcripts and evidence are made of, and no message between services: `test_transcript.py` has the values."""
 
 ANSWERS: dict[type[Message] | type[None], Check] = {
+    messages.MomentsQuestion: moments,
     messages.RoundQuestion: ciphertexts(lambda d: d),
     messages.LocalModelQuestion: ciphertexts(lambda d: d),
     messages.MaskedRound: ciphertexts(lambda d: d),

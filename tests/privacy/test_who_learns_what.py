@@ -19,6 +19,7 @@ from commons.protocol.messages import (
     MaskedModels,
     MaskedRound,
     Message,
+    MomentsStatement,
     RoundQuestion,
     ScoreQuestion,
     Totals,
@@ -191,8 +192,8 @@ class TestMessages:
         used = {kind for types in EXCHANGES.values() for kind in types if kind is not None}
         defined = {kind for kind in vars(messages).values() if isinstance(kind, type) and issubclass(kind, Message)}
         assert (
-            used | {TotalStatement} == defined - {Message, TrainingMessage} == set(FIELDS)
-        )  # it is signed, in metrics
+            used | {TotalStatement, MomentsStatement} == defined - {Message, TrainingMessage} == set(FIELDS)
+        )  # they are signed, in what owners are told
         for kind, fields in FIELDS.items():
             assert fields.keys() == kind.model_fields.keys(), kind.__name__
 
