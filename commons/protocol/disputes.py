@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO
 
-from pydantic import Field, StrictInt, StrictStr, ValidationError
+from pydantic import Field, StrictStr, ValidationError
 
 from commons.errors import InvalidInput, VerificationFailed
-from commons.protocol.messages import Address, Digest, Record, TrainingMessage
+from commons.protocol.messages import Address, Digest, Integer, Record, TrainingMessage
 from commons.protocol.signed import Domain, Signed
 from commons.protocol.transcript import LENGTH_BYTES, merkle_root
 
@@ -57,7 +57,7 @@ class Copy(Record):
     """One exchange, as a party's journal has it: the packed :class:`commons.protocol.signed.Signed` of both sides."""
 
     kind: StrictStr
-    round: StrictInt
+    round: Integer
     question: bytes
     answer: bytes
 
@@ -72,7 +72,7 @@ class Claim(TrainingMessage):
     claim: Words
     reported: Words
     computed: Words
-    exchanges: tuple[tuple[StrictStr, StrictInt], ...]
+    exchanges: tuple[tuple[StrictStr, Integer], ...]
     copies: Digest
 
 

@@ -76,7 +76,8 @@ def _describing(value: Any) -> Any:
     if not isinstance(value, (dict, list, tuple)):
         raise ValueError("must be an object or a list")
     try:
-        size = max(len(canonical_json(value)), len(ormsgpack.packb(value)))
+        # MessagePack first: it refuses what is nested too deep for Python's JSON, which would overflow the stack.
+        size = max(len(ormsgpack.packb(value)), len(canonical_json(value)))
     except (TypeError, ValueError) as error:
         raise ValueError(f"cannot be sent on: {error}") from None
     if size > MAX_DESCRIPTION_BYTES:
@@ -84,6 +85,8 @@ def _describing(value: Any) -> Any:
     return value
 
 
+Integer = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
+"""An integer that MessagePack has, whatever the encoding it came in."""
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Address = Annotated[
     StrictStr, Matching("0x[0-9a-fA-F]{40}", "must be an Ethereum address: 0x and 40 hexadecimal digits")
@@ -342,7 +345,7 @@ class AggregatorDescription(Message):
 
     account: Address
     contract: Address
-    chain_id: StrictInt
+    chain_id: Integer
 
 
 class OwnerRegistration(Message):
@@ -358,7 +361,7 @@ class TrainingRequest(TrainingMessage):
     ``key_proof`` (:class:`commons.crypto.proofs.KeyProof`) shows that the order's modulus is a sound one.
     """
 
-    chain_id: StrictInt
+    chain_id: Integer
     contract: Address
     buyer: Address
     buyer_url: Url
@@ -379,7 +382,7 @@ class Notice(TrainingMessage):
     reason: Annotated[StrictStr, Field(max_length=1_000)] | None = None
 
 
-Places = tuple[StrictInt, ...]
+Places = tuple[Integer, ...]
 """Places in the contract's list of trainers, or of validators."""
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 """A SHA-256."""
@@ -388,7 +391,7 @@ Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 class Reply(Record):
     """What somebody answered: the content of its message and its signature."""
 
-    place: StrictInt
+    place: Integer
     content: bytes
     signature: bytes
 

@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
 
-from pydantic import StrictInt, StrictStr, ValidationError
+from pydantic import StrictStr, ValidationError
 
 from commons.errors import InvalidInput
 from commons.protocol.messages import (
     Address,
     Digest,
     EvaluationKind,
+    Integer,
     Record,
     Reply,
     TrainingMessage,
@@ -50,7 +51,7 @@ class Header(Record):
     aggregator: Address
     trainers: tuple[Address, ...]
     validators: tuple[Address, ...]
-    rows: tuple[StrictInt, ...]
+    rows: tuple[Integer, ...]
 
 
 class SummedMoments(Record):
@@ -113,7 +114,7 @@ class Entry(Record):
     """One record under its name: the leaf of the Merkle tree."""
 
     kind: StrictStr
-    round: StrictInt
+    round: Integer
     content: bytes
 
 
@@ -121,7 +122,7 @@ class TranscriptRoot(TrainingMessage):
     """The aggregator's word that this is the whole transcript."""
 
     root: Digest
-    entries: StrictInt
+    entries: Integer
 
 
 RECORDS: dict[str, type[Record]] = {

@@ -9,6 +9,8 @@ import ormsgpack
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from commons.http import application, bodies
 from commons.http.bodies import MESSAGEPACK
@@ -81,3 +83,20 @@ def test_answer_comes_as_it_is_wanted(client: FlaskClient, accept: str, content_
 def test_too_large_body_is_refused(client: FlaskClient) -> None:
     body = b" " * (application.JSON_BODY_LIMIT + 1)
     assert client.post("/people", data=body, content_type="application/json").status_code == 413
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])  # the client keeps nothing
+@given(st.data())
+def test_no_body_is_an_error_of_the_service(client: FlaskClient, data: st.DataObject) -> None:
+    """Bytes that nobody made, and a good body with a part of it replaced, in either encoding."""
+    content_type, good = data.draw(
+        st.sampled_from([(MESSAGEPACK, QUESTION.pack()), ("application/json", QUESTION.model_dump_json().encode())])
+    )
+    place = data.draw(st.integers(0, len(good)))
+    noise = data.draw(st.binary(max_size=9) | st.sampled_from([b"NaN", b"-1e999", b"[" * 9999, b"\\ud800", b"9" * 99]))
+    body = data.draw(st.binary(max_size=60) | st.just(good[:place] + noise + good[place + len(noise) :]))
+    answer = client.post("/questions", data=body, content_type=content_type)
+    assert answer.status_code in (200, 400, 422), answer.text
+    if answer.status_code != 200:
+        assert answer.content_type == "application/problem+json"
+        assert answer.get_json()["detail"]

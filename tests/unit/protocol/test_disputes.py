@@ -7,6 +7,8 @@ import uuid
 
 import pytest
 from eth_account import Account
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commons.errors import InvalidInput, VerificationFailed
 from commons.protocol import disputes
@@ -48,6 +50,14 @@ def test_cut_evidence_is_none() -> None:
 def test_file_that_is_no_evidence_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput):
         disputes.read(io.BytesIO(data))
+
+
+@given(st.integers(0, len(FILE)), st.binary(max_size=20), st.integers(0, 40))
+def test_no_bytes_make_reading_fail_in_another_way(place: int, noise: bytes, lost: int) -> None:
+    changed = FILE[:place] + noise + FILE[place + lost :]
+    if changed != FILE:
+        with pytest.raises((InvalidInput, VerificationFailed)):
+            verify(disputes.read(io.BytesIO(changed)))
 
 
 @pytest.mark.parametrize("copies", [[], COPIES[:2], COPIES[::-1], [*COPIES, COPIES[0]]])

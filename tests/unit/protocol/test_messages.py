@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import uuid
 from typing import Any
 
@@ -205,6 +206,97 @@ def test_garbage_is_refused_as_invalid_input(garbage: bytes) -> None:
     except (InvalidInput, ValidationError):
         return
     raise AssertionError("garbage is no notice")
+
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(),
+    st.text(max_size=9),
+    st.binary(max_size=9),
+    st.sampled_from([str(TRAINING), ADDRESS, "zero", "trained", "http://localhost:1", "LINEAR_REGRESSION"]),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+
+JSON = st.recursive(
+    SCALARS.filter(lambda value: not isinstance(value, bytes)) | st.integers(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def decoded_or_refused(kind: type[Message], data: bytes) -> None:
+    """Decode, and have a message that is packed again or an error that every service answers in a problem document."""
+    try:
+        message = kind.unpack(data)
+    except (InvalidInput, ValidationError):
+        return
+    assert kind.unpack(message.pack()) == message
+
+
+@given(st.data())
+def test_values_of_the_wrong_kind_are_refused_as_invalid_input(data: st.DataObject) -> None:
+    """What is a message but for some fields, which are anything that MessagePack has."""
+    message = data.draw(ANY)
+    fields = ormsgpack.unpackb(message.pack())
+    for name in data.draw(st.lists(st.sampled_from([*fields, "colour"]), max_size=3)):
+        fields[name] = data.draw(VALUES)
+    decoded_or_refused(type(message), ormsgpack.packb(fields))
+
+
+@given(st.data())
+def test_spoiled_bytes_are_refused_as_invalid_input(data: st.DataObject) -> None:
+    message = data.draw(ANY)
+    packed = message.pack()
+    place = data.draw(st.integers(0, len(packed)))
+    noise, lost = data.draw(st.binary(max_size=9)), data.draw(st.integers(0, 9))
+    decoded_or_refused(type(message), packed[:place] + noise + packed[place + lost :])
+
+
+@pytest.mark.parametrize("depth", [100, 250, 400, 600, 800, 900, 950, 1000, 1023, 1024, 10**5])
+def test_nesting_is_sent_or_refused_however_deep(depth: int) -> None:
+    request = TrainingRequest(
+        training=TRAINING,
+        chain_id=1,
+        contract=ADDRESS,
+        buyer=ADDRESS,
+        buyer_url="http://buyer",
+        aggregator_url="http://aggregator",
+        order=ORDER,
+        key_proof=b"",
+    )
+    fields = ormsgpack.unpackb(request.pack())
+    fields["order"]["data_requirements"]["target"]["desc"] = "here"
+    before, after = ormsgpack.packb(fields).split(ormsgpack.packb("here"))
+    decoded_or_refused(TrainingRequest, before + b"\x91" * depth + b"\x90" + after)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64, 10**30])
+def test_integers_that_messagepack_does_not_have_are_refused_in_json(number: int) -> None:
+    places = RoundQuestion(training=TRAINING, round=1, included=(3,), model=b"").model_dump_json()
+    description = AggregatorDescription(account=ADDRESS, contract=ADDRESS, chain_id=3).model_dump_json()
+    for kind, body in ((RoundQuestion, places), (AggregatorDescription, description)):
+        assert kind.model_validate_json(body).pack()
+        with pytest.raises(ValidationError):
+            kind.model_validate_json(re.sub(r"\b3\b(?=[],}])", str(number), body))
+
+
+@given(st.data())
+def test_json_of_any_kind_is_a_message_or_refused(data: st.DataObject) -> None:
+    message = data.draw(ANY)
+    fields = message.model_dump(mode="json")
+    for name in data.draw(st.lists(st.sampled_from([*fields, "colour"]), max_size=3)):
+        fields[name] = data.draw(JSON)
+    try:
+        read = type(message).model_validate_json(json.dumps(fields))
+    except ValidationError:
+        return
+    assert type(message).unpack(read.pack()) == read
 
 
 METRIC = Metric(
