@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from commons.errors import ConfigurationError, Conflict
-from commons.protocol.messages import Address, Url, problems_of
+from commons.protocol.messages import Address, NodeUrl, Url, problems_of
 from commons.users.registration import Registration
 
 PREFIX = "DELTAML_"
@@ -39,7 +39,7 @@ class Config(BaseModel):
     data_dir: Path
     public_url: Url
     database_url: SecretStr | None = None
-    chain_url: Url = "http://127.0.0.1:8545"
+    chain_url: NodeUrl = "http://127.0.0.1:8545"
     contract_address: Address | None = None
     contract_address_file: Path | None = None
     account_private_key: SecretStr | None = None

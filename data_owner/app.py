@@ -13,7 +13,8 @@ from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
 from commons.errors import Conflict
-from commons.http import application, contract
+from commons.http import application, contract, refusal_signing
+from commons.http.nonces import Nonces
 from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
@@ -54,7 +55,7 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     reviewing = Reviewing(storage, journal, chain)
     participation = Participation(storage, chain, Peers(chain), reviewing)
     answers = answering(storage, journal, chain)
-    caller = RequestVerifier(config.public_url).caller
+    requests = RequestVerifier(config.public_url, Nonces(database))
 
     def advance(training_id: uuid.UUID) -> None:
         training = participation.follow(training_id)
@@ -66,6 +67,7 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
 
     driver = Driver(participation.unfinished, advance)
     app = application.create(__name__, "DeltaML data owner")
+    refusal_signing.register(app, chain.account)
     app.register_blueprint(application.health("data_owner", "/helpers/ping"))
     app.register_blueprint(contract.blueprint(chain))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
@@ -73,7 +75,7 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     app.register_blueprint(datasets.blueprint(storage, scratch, config.max_upload_mb * 2**20))
     app.register_blueprint(models.blueprint(storage, participation))
     app.register_blueprint(
-        trainings.blueprint(storage, participation, answers, reviewing, Signatures(chain), driver.nudge, caller)
+        trainings.blueprint(storage, participation, answers, reviewing, Signatures(chain), driver.nudge, requests)
     )
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(app, anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | {"trainings"}, users={"users"})

@@ -12,7 +12,7 @@ from commons.chain.connection import Connection
 from commons.chain.marketplace import Marketplace, Outcome, PaymentKind, Role
 from commons.chain.marketplace import Status as ChainStatus
 from commons.crypto.proofs import KeyProof, verify_key
-from commons.errors import Conflict, PeerRefused, PeerUnavailable, VerificationFailed
+from commons.errors import Conflict, NotAuthorised, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.peer import Peers
 from commons.learning.local_steps import require_stable
 from commons.learning.statistics import GramStatistics
@@ -66,11 +66,20 @@ class Participation:
             raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
         calls.register(self._peers, market, aggregator_url, self._chain.address, own_url)
 
-    def offer(self, request: TrainingRequest) -> None:
+    def offer(self, request: TrainingRequest, sender: str) -> None:
         """Take note of a request to take part, after checking it against the chain, and its key's proof.
+
+        Parameters
+        ----------
+        request : TrainingRequest
+            The buyer's.
+        sender : str
+            Who passes it on.
 
         Raises
         ------
+        NotAuthorised
+            That is not the training's aggregator.
         VerificationFailed
             The chain has no such order, or another one.
         InvalidKey, InvalidProof
@@ -94,6 +103,8 @@ class Participation:
             raise VerificationFailed(f"training {request.training} is not on chain")
         if found != claimed:
             raise VerificationFailed(f"the request claims {claimed}, the chain says {found}")
+        if sender.lower() != on_chain.aggregator.lower():
+            raise NotAuthorised(f"signed by {sender}: this training is for {on_chain.aggregator} to offer")
         bits = request.order.hyper_parameters.key_bits
         context = proof_context(self._chain.signer().domain, request.training, "key", 0, on_chain.buyer)
         verify_key(int(request.order.modulus, 16), KeyProof.from_bytes(request.key_proof, bits), context, bits)

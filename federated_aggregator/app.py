@@ -10,7 +10,8 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
-from commons.http import application, contract
+from commons.http import application, contract, refusal_signing
+from commons.http.nonces import Nonces
 from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
@@ -62,17 +63,18 @@ def create_app(
     standardisation = Standardisation(records, peers, talk, buyer)
     training = Training(storage, standardisation, Rounds(records, peers, talk, buyer), scoring, recorder.report)
     lifecycle = orchestration(storage, records, training, recorder, scoring, talk, buyer, chain)
-    caller = RequestVerifier(config.public_url).caller
+    requests = RequestVerifier(config.public_url, Nonces(database))
     driver = Driver(lifecycle.unfinished, lifecycle.advance, lifecycle.register)
     app = application.create(__name__, "DeltaML federated aggregator")
+    refusal_signing.register(app, chain.account)
     app.register_blueprint(application.health("federated_aggregator", "/helper/ping"))
     app.register_blueprint(contract.blueprint(chain, lifecycle.moving))
-    app.register_blueprint(aggregator.blueprint(storage, chain, signatures))
-    app.register_blueprint(models.blueprint(storage, records, lifecycle, chain, signatures, caller, driver.nudge))
+    app.register_blueprint(aggregator.blueprint(storage, chain, signatures, requests, accounts.access))
+    app.register_blueprint(models.blueprint(storage, records, lifecycle, chain, signatures, requests, driver.nudge))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
-    signed = {"aggregator.register", "models.take_order", "models.accepted", "models.transcript"}
-    accounts.access.protect(
-        app, anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | signed | {"aggregator.describe"}, users={"users"}
-    )
+    of_services = {f"aggregator.{name}" for name in ("describe", "register", "list_owners")}
+    of_services |= {f"models.{name}" for name in ("take_order", "accepted", "transcript")}
+    anyone = application.FOR_ANYONE | users_api.FOR_ANYONE | of_services  # which look at signatures themselves
+    accounts.access.protect(app, anyone=anyone, users={"users"})
     app.extensions["driver"] = driver
     return app

@@ -11,7 +11,8 @@ from flask import Flask
 from commons.chain.connection import Connection
 from commons.database import Database
 from commons.driver import Driver
-from commons.http import application, contract, uploads
+from commons.http import application, contract, refusal_signing, uploads
+from commons.http.nonces import Nonces
 from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
@@ -65,7 +66,7 @@ def create_app(
     answers = answering(storage, vault, journal, chain)
     ending = settlement(storage, journal, answers, chain)
     review = reviewing(storage, journal, ending, chain)
-    caller = RequestVerifier(config.public_url).caller
+    requests = RequestVerifier(config.public_url, Nonces(database))
     files, limit_bytes = config.data_dir / "files", config.max_upload_mb * 2**20
     files.mkdir(exist_ok=True, mode=0o700)
     predictions = Predictions(database, files, uploads.most_values(limit_bytes))
@@ -80,13 +81,14 @@ def create_app(
 
     driver = Driver(ordering.unfinished, advance)
     app = application.create(__name__, "DeltaML model buyer")
+    refusal_signing.register(app, chain.account)
     app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
     app.register_blueprint(contract.blueprint(chain, ordering.moving))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     app.register_blueprint(models.blueprint(storage, accounts, ordering))
     app.register_blueprint(predictions_api.blueprint(storage, predictions, accounts.access, limit_bytes))
     app.register_blueprint(
-        trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, caller)
+        trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, requests)
     )
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(

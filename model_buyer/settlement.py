@@ -44,6 +44,12 @@ class Settlement:
         self._answering = answering
         self._chain = chain
 
+    def deliverers(self, training_id: uuid.UUID) -> list[str]:
+        """Return the addresses of who may deliver: the training's aggregator, and its arbiter during a dispute."""
+        on_chain = self._chain.marketplace().training(training_id)
+        arbiters = [on_chain.arbiter] if on_chain.status == ChainStatus.DISPUTED else []
+        return [on_chain.aggregator, *arbiters]
+
     def receive(self, delivery: Delivery, sender: str) -> None:
         """Unmask the delivered model, and keep it with the outcome that this service computed itself.
 
@@ -51,7 +57,7 @@ class Settlement:
         ----------
         delivery : Delivery
         sender : str
-            Who signed it: the training's aggregator, or its arbiter while there is a dispute.
+            Who signed it: one of :meth:`deliverers`.
 
         Raises
         ------

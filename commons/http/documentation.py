@@ -29,14 +29,14 @@ SECURITY_SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "DeltaML-Signature",
-        "description": "For services: the signature of the message by the caller's Ethereum account, which has to be "
-        "the one that the contract names for this training.",
+        "description": "For services: the signature of the message, by the Ethereum account of who says it.",
     },
     "request_signature": {
         "type": "apiKey",
         "in": "header",
         "name": "Signature",
-        "description": "For services: the signature of the request as a whole (RFC 9421) by the caller's account.",
+        "description": "For services: the signature of the request (RFC 9421), by the caller's Ethereum account, which "
+        "has to be one that the contract names for this training.",
     },
 }
 

@@ -1,7 +1,9 @@
 """Calls from one service to another: the only place where a service opens an HTTP connection.
 
-Every call is idempotent by what it says, so that it may be repeated after a lost answer, even one cut half way.
-Messages about trainings are signed, and so are their answers; the signature travels in a header.
+Every call is idempotent by what it says, so that it may be repeated after a lost answer, even one cut half way. Every
+try is signed anew (:mod:`commons.http.request_signing`). Messages about trainings are signed for themselves too, and
+so are their answers, since they are kept and shown to others; that signature travels in a header. A refusal counts
+when it is signed as well (:mod:`commons.http.refusal_signing`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from urllib3.exceptions import HTTPError
 
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import InvalidInput, NotAuthenticated, PeerRefused, PeerUnavailable, VerificationFailed
+from commons.http import refusal_signing
 from commons.http.bodies import MESSAGEPACK
+from commons.http.request_signing import RequestSigner
 from commons.http.signatures import SIGNATURE_HEADER, decode_signature, encode_signature
 from commons.protocol.messages import Message
 from commons.protocol.signed import Signed, Signer
@@ -28,6 +32,7 @@ from commons.protocol.signed import Signed, Signer
 CONNECT_TIMEOUT_S = 3.05
 RETRIED_STATUSES = frozenset(
     {
+        HTTPStatus.UNAUTHORIZED,  # clocks that differ, a body that was changed: it passes when it is signed again
         HTTPStatus.INTERNAL_SERVER_ERROR,
         HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.BAD_GATEWAY,
@@ -79,7 +84,7 @@ class Signing(Protocol):
 
 
 class Peers:
-    """The connections of one service to the others.
+    """The connections of one service to the others: all that goes out is signed by its account.
 
     Sessions are kept per thread: keep-alive without sharing a session between threads.
 
@@ -129,12 +134,12 @@ class Peers:
         PeerUnavailable
             No answer, after all tries, or one that `sender` did not sign as an answer to this.
         PeerRefused
-            An answer that says no: a retry would not help.
+            An answer of `sender` that says no: a retry would not help.
         VerificationFailed
             What `sender` signed is no such message.
         """
         headers = {SIGNATURE_HEADER: encode_signature(question.signature)}
-        response = self._patiently(method, url, question.content, headers, patience, count)
+        response = self._patiently(method, url, question.content, headers, sender, patience, count)
         try:
             signed = Signed(
                 content=response.content, signature=decode_signature(response.headers.get(SIGNATURE_HEADER))
@@ -154,9 +159,10 @@ class Peers:
     ) -> Answer:
         """Send a message that is about no training, and return the peer's unsigned answer.
 
-        Parameters and errors are those of :meth:`ask`.
+        Parameters and errors are those of :meth:`ask`; nobody knows who refuses.
         """
-        response = self._patiently(method, url, None if content is None else content.pack(), {}, patience, count)
+        data = None if content is None else content.pack()
+        response = self._patiently(method, url, data, {}, None, patience, count)
         try:
             return answer.unpack(response.content)
         except (ValidationError, InvalidInput) as error:
@@ -168,6 +174,7 @@ class Peers:
         url: str,
         data: bytes | None,
         headers: Mapping[str, str],
+        sender: str | None,
         patience: Patience,
         count: Counter | None,
     ) -> requests.Response:
@@ -178,7 +185,7 @@ class Peers:
             reraise=True,
         )
         try:
-            return attempts(self._send, method, url, data, headers, patience.answer_s, count)
+            return attempts(self._send, method, url, data, headers, sender, patience.answer_s, count)
         except _TryAgain as error:
             raise PeerUnavailable(f"{url} does not answer: {error}") from None
 
@@ -188,6 +195,7 @@ class Peers:
         url: str,
         data: bytes | None,
         headers: Mapping[str, str],
+        sender: str | None,
         timeout: float,
         count: Counter | None,
     ) -> requests.Response:
@@ -207,6 +215,8 @@ class Peers:
         if response.status_code in RETRIED_STATUSES:
             raise _TryAgain(f"{response.status_code}: {_detail(response)}")
         if response.status_code != HTTPStatus.OK:
+            if sender is not None:
+                _require_refused_by(sender, response)
             raise PeerRefused(url, response.status_code, _detail(response))
         return response
 
@@ -214,9 +224,19 @@ class Peers:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
+            session.auth = RequestSigner(self._chain.signer().account)
             session.trust_env = False  # peers are reached directly: no proxy sees who talks to whom
             session.mount("http://", HTTPAdapter(pool_maxsize=64))
         return session
+
+
+def _require_refused_by(sender: str, response: requests.Response) -> None:
+    try:
+        refusal_signing.verify(response, sender)
+    except (NotAuthenticated, InvalidSignature) as error:  # who knows who refused: `sender` said nothing
+        raise PeerUnavailable(
+            f"{response.url} answered {response.status_code} ({_detail(response)}), and {sender} did not: {error}"
+        ) from None
 
 
 def _detail(response: requests.Response) -> str:

@@ -121,6 +121,8 @@ def register(app: Flask) -> None:
         answer = problem(status, str(error), errors)
         if isinstance(error, NotLoggedIn):
             answer.headers["WWW-Authenticate"] = 'Bearer realm="DeltaML"'  # RFC 6750, section 3
+        elif isinstance(error, NotAuthenticated):
+            answer.headers["WWW-Authenticate"] = 'Signature realm="DeltaML"'  # RFC 9421 names no scheme of its own
         elif isinstance(error, TooManyRequests):
             answer.headers["Retry-After"] = str(error.retry_after_s)
         return answer

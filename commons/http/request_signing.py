@@ -1,16 +1,16 @@
 """Requests signed by the Ethereum account of the service that sends them: RFC 9421, with the algorithm EIP-191.
 
 A signed message says who said something. A signed request also says that it was said now, once, and to this service:
-it covers the method, the target URI, the digest of the body (RFC 9530) and its type, and names when it was made, a
-nonce and the account.
+it covers the method, the target URI, the digest of the body (RFC 9530), its type and the signature of the message in
+it, and names when it was made, a nonce and the account.
 
     Content-Digest: sha-256=:…:
-    Signature-Input: deltaml=("@method" "@target-uri" "content-digest" "content-type");created=…;nonce="…";
-        keyid="0x…";alg="eip191-secp256k1";tag="deltaml"
+    Signature-Input: deltaml=("@method" "@target-uri" "content-digest" "content-type" "deltaml-signature");created=…;
+        nonce="…";keyid="0x…";alg="eip191-secp256k1";tag="deltaml"
     Signature: deltaml=:…:
 
-There is this one way to write it, without ``"content-type"`` when the request has no such header: whatever is written
-otherwise is refused, so that there is nothing to interpret.
+There is this one way to write it, without ``"content-type"`` or ``"deltaml-signature"`` when the request has no such
+header: whatever is written otherwise is refused, so that there is nothing to interpret.
 
 **The target.** A service does not believe what a request says about where it was sent: neither ``Host`` nor
 ``X-Forwarded-*``, which whoever redirects a request can write. It puts its own public URL before the path that it
@@ -18,12 +18,8 @@ dispatches on. A request that was signed for one service is thus refused by any 
 ``Host`` or end TLS do no harm; but services have to call each other by their public URLs. The account of the
 recipient would be the better name, if only callers always knew it: they look for some by URL.
 
-**Replays.** Nonces are kept in memory until their requests are too old to pass. A service that has just started knows
-none, and so refuses what was signed before it started; callers sign again at every try, and are told to try (503).
-What its predecessor let pass, it can let pass again only if the sender's clock was ahead by more than the restart
-took, less up to a second that ``created`` leaves out. Starting takes some two seconds, and no clock may be ahead by
-more than five: the two minutes are for clocks that are behind, and for requests that wait. A service whose own clock
-is put back while it runs keeps refusing whatever it may have forgotten.
+**The order.** What the headers say is verified first, which takes no more than they are long; then who may ask; and
+only then is the body read, so that nobody else's is. Replays are refused last (:mod:`commons.http.nonces`).
 """
 
 from __future__ import annotations
@@ -32,39 +28,40 @@ import base64
 import hashlib
 import re
 import secrets
-import threading
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from eth_account.signers.local import LocalAccount
 from flask import request
 from requests import PreparedRequest
 from requests.auth import AuthBase
-from werkzeug.exceptions import ServiceUnavailable
 
 from commons.crypto import signatures
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import NotAuthenticated, NotAuthorised
-
-MAX_AGE_S = 120
-"""Seconds for which a request counts, and for which its nonce is remembered."""
-MAX_AHEAD_S = 5
-"""Seconds by which a sender's clock may be ahead."""
+from commons.http.nonces import Nonces
+from commons.http.signatures import SIGNATURE_HEADER
 
 ALGORITHM = "eip191-secp256k1"
 TAG = "deltaml"
 
-_CALLER = "deltaml.caller"  # in the WSGI environment, where no header gets a name like this
+COVERED_IF_PRESENT = ("content-type", SIGNATURE_HEADER.lower())
+"""Headers that a signature covers if the request has them."""
+
+_SIGNED = "deltaml.signed"  # in the WSGI environment, where no header gets a name like these
+_CALLER = "deltaml.caller"
+_ANSWERED = "deltaml.answered"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _PATH_SAFE = "/!$&'()*+,:;=@~"
 _INPUT = re.compile(
-    rf'{TAG}=(?P<parameters>\("@method" "@target-uri" "content-digest"(?P<typed> "content-type")?\)'
+    rf'{TAG}=(?P<parameters>\((?P<covered>"@method" "@target-uri" "content-digest"( "[a-z-]+")*)\)'
     r';created=(?P<created>[0-9]{1,10});nonce="(?P<nonce>[A-Za-z0-9_-]{22,64})";keyid="(?P<keyid>0x[0-9A-Fa-f]{40})"'
     rf';alg="{ALGORITHM}";tag="{TAG}")'
 )
-_SIGNATURE = re.compile(f"{TAG}=:(?P<value>[A-Za-z0-9+/]{{87}}=):")
+SIGNATURE = re.compile(f"{TAG}=(?P<item>:(?P<value>[A-Za-z0-9+/]{{87}}=):)")
+"""The header ``Signature``: the byte sequence as it is written, and the base64 in it."""
 
 Clock = Callable[[], float]
 """Seconds since 1970."""
@@ -96,7 +93,7 @@ class RequestSigner(AuthBase):
                 str(prepared.method),
                 str(prepared.url),
                 body,
-                prepared.headers.get("Content-Type"),
+                {name: prepared.headers[name] for name in COVERED_IF_PRESENT if name in prepared.headers},
                 int(self._clock()),
                 secrets.token_urlsafe(16),
             )
@@ -104,23 +101,36 @@ class RequestSigner(AuthBase):
         return prepared
 
 
+@dataclass(frozen=True)
+class _Signed:
+    """What the headers of a request say, and who signed that."""
+
+    address: str
+    digest: str
+    created: int
+    nonce: str
+    item: str
+
+
 class RequestVerifier:
     """Finds out who signed the current Flask request.
 
-    One per application, made when the service starts: it remembers what was asked.
+    One per application.
 
     Parameters
     ----------
     public_url : str
         By which the other services call this one; a proxy may take its path away.
+    nonces : Nonces
+        Says what has passed before.
     clock : callable
         Says what time it is.
     """
 
-    def __init__(self, public_url: str, clock: Clock = time.time) -> None:
+    def __init__(self, public_url: str, nonces: Nonces, clock: Clock = time.time) -> None:
         self._public_url = public_url.rstrip("/")
+        self._nonces = nonces
         self._clock = clock
-        self._nonces = Nonces(since=int(clock()))
 
     def caller(self) -> str:
         """Return the checksummed address of the account that signed the current request.
@@ -133,44 +143,70 @@ class RequestVerifier:
             The request is not signed, not as it should be, not over what has arrived, not for this service, not
             lately, or it has arrived before.
         ServiceUnavailable
-            It was signed before this service started: it may come again, signed anew.
+            It may have arrived before this service was started: it may come again, signed anew.
         """
         if _CALLER not in request.environ:
-            request.environ[_CALLER] = self._verified()
+            signed = self._signed()
+            del request.environ[_ANSWERED]  # how much body comes is not signed, and it may come too often
+            actual = content_digest(request.get_data())
+            if signed.digest != actual:
+                raise NotAuthenticated(f"Content-Digest is {signed.digest}, that of the body {actual}")
+            self._nonces.use(signed.address, signed.nonce, signed.created, self._clock())
+            request.environ[_ANSWERED] = signed.item
+            request.environ[_CALLER] = signed.address
         return str(request.environ[_CALLER])
 
-    def require(self, *addresses: str) -> str:
-        """Return the address of the account that signed the current request, which is one of these.
+    def require(self, allowed: Callable[[], Iterable[str]]) -> str:
+        """Return the address of the account that signed the current request, one of those that may.
+
+        Nobody else's body is read.
+
+        Parameters
+        ----------
+        allowed : callable
+            Returns the addresses of who may send this request. It is called for signed requests only, so that
+            whatever it raises is for somebody.
 
         Raises
         ------
         NotAuthorised
-            It is none of them.
+            Somebody else signed it.
         NotAuthenticated, ServiceUnavailable
             As :meth:`caller`.
         """
-        caller = self.caller()
-        if caller.lower() not in {address.lower() for address in addresses}:
-            raise NotAuthorised(f"signed by {caller}: this is for {' or '.join(addresses) or 'nobody'} to ask")
-        return caller
+        signer, addresses = self._signed().address, tuple(allowed())
+        if signer.lower() not in {address.lower() for address in addresses}:
+            raise NotAuthorised(f"signed by {signer}: this is for {' or '.join(addresses) or 'nobody'} to ask")
+        return self.caller()
 
-    def _verified(self) -> str:
+    def _signed(self) -> _Signed:
+        if _SIGNED not in request.environ:
+            signed = self._verified()
+            request.environ |= {_SIGNED: signed, _ANSWERED: signed.item}
+        found: _Signed = request.environ[_SIGNED]
+        return found
+
+    def _verified(self) -> _Signed:
         found = _INPUT.fullmatch(_header("Signature-Input"))
         if found is None:
             raise NotAuthenticated(
-                'Signature-Input must be deltaml=("@method" "@target-uri" "content-digest" "content-type")'
-                ';created=SECONDS;nonce="22 to 64 of A-Za-z0-9_-";keyid="ADDRESS";alg="eip191-secp256k1";tag="deltaml"'
+                'Signature-Input must be deltaml=("@method" "@target-uri" "content-digest" "content-type"'
+                ' "deltaml-signature");created=SECONDS;nonce="22 to 64 of A-Za-z0-9_-";keyid="ADDRESS"'
+                ';alg="eip191-secp256k1";tag="deltaml"'
             )
-        content_type = request.headers.get("Content-Type")
-        if (content_type is None) != (found["typed"] is None):
-            raise NotAuthenticated("the signature must cover content-type if the request has one, and only then")
-        signature = _SIGNATURE.fullmatch(_header("Signature"))
+        target = self._target()
+        covered = {name: request.headers[name] for name in COVERED_IF_PRESENT if name in request.headers}
+        components = _components(request.method, target, _header("Content-Digest"), covered)
+        if found["covered"] != " ".join(components):
+            raise NotAuthenticated(
+                f"the signature must cover {' and '.join(COVERED_IF_PRESENT)} if the request has them, and only then:"
+                f" it covers {found['covered']}, and should cover {' '.join(components)}"
+            )
+        signature = SIGNATURE.fullmatch(_header("Signature"))
         if signature is None:
             raise NotAuthenticated("Signature must be deltaml=:BASE64 OF 65 BYTES:")
-        digest = _header("Content-Digest")
-        target = self._target()
-        base = signature_base(_components(request.method, target, digest, content_type), found["parameters"])
         try:
+            base = signature_base(components, found["parameters"])
             signer = signatures.recover(base, base64.b64decode(signature["value"]))
         except InvalidSignature as error:
             raise NotAuthenticated(str(error)) from None
@@ -179,78 +215,32 @@ class RequestVerifier:
                 f"this is not the signature of {found['keyid']} over {request.method} {target}: the request was"
                 " changed, or signed for another service, or for another name of this one"
             )
-        actual = content_digest(request.get_data())  # only now: nobody else's body is read
-        if digest != actual:
-            raise NotAuthenticated(f"Content-Digest is {digest}, that of the body {actual}")
-        self._nonces.use(signer, found["nonce"], int(found["created"]), self._clock())
-        return signer
+        digest = components['"content-digest"']
+        return _Signed(signer, digest, int(found["created"]), found["nonce"], signature["item"])
 
     def _target(self) -> str:
         query = request.query_string.decode("latin-1")
         return target_uri(self._public_url + quote(request.path, safe=_PATH_SAFE) + (query and f"?{query}"))
 
 
-class Nonces:
-    """The nonces of the requests that still count.
+def answered_signature() -> str | None:
+    """Return the signature of the current request if it covers everything that the answer follows from.
 
-    Parameters
-    ----------
-    since : int
-        The second before which nothing was remembered, so that no request may be older.
+    A structured field's byte sequence; None if the request is unsigned, or refused for what its signature does not
+    cover, such as the length of its body.
     """
-
-    def __init__(self, since: int) -> None:
-        self._oldest = since
-        self._used: dict[int, set[tuple[str, str]]] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        """Return how many are remembered."""
-        with self._lock:
-            return sum(map(len, self._used.values()))
-
-    def use(self, address: str, nonce: str, created: int, now: float) -> None:
-        """Let a request pass, once and in its time.
-
-        Parameters
-        ----------
-        address, nonce : str
-            Who signed it, and its nonce.
-        created : int
-            When it was signed, by its sender's clock.
-        now : float
-            What time it is by ours.
-
-        Raises
-        ------
-        NotAuthenticated
-            It is too old, from the future, or has passed before.
-        ServiceUnavailable
-            It is so old that its nonce may be forgotten.
-        """
-        clocks = f"it was signed at {_moment(created)} by its sender's clock, and it is {_moment(now)} by ours"
-        if created < now - MAX_AGE_S:
-            raise NotAuthenticated(f"the request is too old: {clocks}; it counts for {MAX_AGE_S} s")
-        if created > now + MAX_AHEAD_S:
-            raise NotAuthenticated(f"the request is from the future: {clocks}; {MAX_AHEAD_S} s are allowed")
-        with self._lock:
-            self._forget(int(now) - MAX_AGE_S)
-            if created < self._oldest:
-                raise ServiceUnavailable(f"sign the request again: {clocks}, and what came before is forgotten")
-            used = self._used.setdefault(created, set())
-            if (address, nonce) in used:
-                raise NotAuthenticated(f"the nonce {nonce} is used: each request is signed anew, with a new nonce")
-            used.add((address, nonce))
-
-    def _forget(self, oldest: int) -> None:
-        if oldest > self._oldest:  # never back, even if the clock goes: what is forgotten stays refused
-            self._oldest = oldest
-            for second in [second for second in self._used if second < oldest]:
-                del self._used[second]
+    item: str | None = request.environ.get(_ANSWERED)
+    return item
 
 
 def sign_request(
-    account: LocalAccount, method: str, url: str, body: bytes, content_type: str | None, created: int, nonce: str
+    account: LocalAccount,
+    method: str,
+    url: str,
+    body: bytes,
+    covered: Mapping[str, str],
+    created: int,
+    nonce: str,
 ) -> dict[str, str]:
     """Return the headers that sign a request.
 
@@ -262,18 +252,18 @@ def sign_request(
         What is called; the URL as it will be sent, percent-encoded.
     body : bytes
         Empty if there is none.
-    content_type : str or None
-        The header ``Content-Type``, if the request has one.
+    covered : mapping from str to str
+        Those of :data:`COVERED_IF_PRESENT` that the request has, in this order.
     created : int
         What time it is, in seconds since 1970.
     nonce : str
         Never used before by this account: 22 to 64 of ``A-Za-z0-9_-``.
     """
     digest = content_digest(body)
-    components = _components(method, target_uri(url), digest, content_type)
-    covered = " ".join(f'"{name}"' for name in components)
+    components = _components(method, target_uri(url), digest, covered)
     parameters = (
-        f'({covered});created={created};nonce="{nonce}";keyid="{account.address}";alg="{ALGORITHM}";tag="{TAG}"'
+        f'({" ".join(components)});created={created};nonce="{nonce}";keyid="{account.address}"'
+        f';alg="{ALGORITHM}";tag="{TAG}"'
     )
     signature = base64.b64encode(signatures.sign(signature_base(components, parameters), account)).decode()
     return {
@@ -284,8 +274,11 @@ def sign_request(
 
 
 def signature_base(components: Mapping[str, str], parameters: str) -> bytes:
-    """Return what is signed (RFC 9421, section 2.5): the covered components, and the parameters of the signature."""
-    lines = [f'"{name}": {value}' for name, value in components.items()]
+    """Return what is signed (RFC 9421, section 2.5): the covered components, and the parameters of the signature.
+
+    Components are named by their serialised identifiers: ``"@method"``, with the quotes.
+    """
+    lines = [f"{identifier}: {value}" for identifier, value in components.items()]
     return "\n".join([*lines, f'"@signature-params": {parameters}']).encode("latin-1")  # as WSGI has headers
 
 
@@ -301,9 +294,9 @@ def target_uri(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path or '/'}{parts.query and f'?{parts.query}'}"
 
 
-def _components(method: str, target: str, digest: str, content_type: str | None) -> dict[str, str]:
-    typed = {} if content_type is None else {"content-type": content_type}
-    return {"@method": method, "@target-uri": target, "content-digest": digest, **typed}
+def _components(method: str, target: str, digest: str, covered: Mapping[str, str]) -> dict[str, str]:
+    headers = {f'"{name}"': value for name, value in covered.items()}
+    return {'"@method"': method, '"@target-uri"': target, '"content-digest"': digest, **headers}
 
 
 def _header(name: str) -> str:
@@ -311,7 +304,3 @@ def _header(name: str) -> str:
     if value is None:
         raise NotAuthenticated(f"sign the request with your Ethereum account (RFC 9421): it has no header {name}")
     return value
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

@@ -110,7 +110,7 @@ class Routes(APIBlueprint):
         declared: dict[str, Any] = {
             "summary": summary,
             "tags": [Tag(name="between services", description="Signed messages: docs/protocol.md has their fields")],
-            "security": [{"signature": []}] if question else [{"request_signature": []}],
+            "security": [{"request_signature": [], "signature": []}] if question else [{"request_signature": []}],
         }
         binary = {"schema": {"type": "string", "format": "binary"}}
         answer = {"description": "Bytes", "content": {"application/octet-stream": binary}}

@@ -100,11 +100,21 @@ Name = Annotated[
     Field(min_length=1, max_length=200),
     Matching(r"[^\x00-\x1f\x7f]+", "must not have control characters"),
 ]
-Url = Annotated[
+NodeUrl = Annotated[
     StrictStr,
     Field(max_length=500),
     Matching(r"https?://[!-.0-~]+(/[!-~]*)?", "must be a URL that begins with http:// or https://"),
 ]
+"""Of a node of the chain, as whoever runs it gives it: it may have a password or a key in it."""
+Url = Annotated[
+    StrictStr,
+    Field(max_length=500),
+    Matching(
+        r"""https?://[!-"$-.0->A-~]+(/[!-"$->A-~]*)?""",
+        "must be a URL that begins with http:// or https:// and has no user, query or fragment (none of @, ? and #)",
+    ),
+]
+"""Of a service: paths are put behind it, and it is sent to others."""
 Description = Annotated[Any, AfterValidator(_describing)]
 ModelType = Literal["LINEAR_REGRESSION"]
 Round = Annotated[StrictInt, Field(ge=0, le=MAX_ITERATIONS)]

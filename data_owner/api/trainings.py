@@ -1,4 +1,8 @@
-"""Routes that the aggregator calls, and in a dispute the arbiter. All but the evidence are signed messages."""
+"""Routes that the aggregator calls, and in a dispute the arbiter.
+
+Requests are taken from nobody else: each route looks at who signed the request before it reads it. All but the
+evidence are messages that are signed themselves too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from flask import Blueprint, Response
 from flask.typing import ResponseReturnValue
 
 from commons.errors import NotAuthorised
+from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Question, Signatures, answer
 from commons.protocol.messages import (
     CosignQuestion,
@@ -39,21 +44,23 @@ def blueprint(
     reviewing: Reviewing,
     signatures: Signatures,
     nudge: Callable[[uuid.UUID], None],
-    caller: Callable[[], str],
+    requests: RequestVerifier,
 ) -> Blueprint:
-    """Make the routes. ``caller`` returns the address of who signed the current request as a whole."""
+    """Make the routes."""
     routes = Blueprint("trainings", __name__, url_prefix="/trainings")
 
     def asked(model: type[AboutTraining], training_id: uuid.UUID) -> Question[AboutTraining]:
-        return signatures.read_from(storage.training(training_id).aggregator, model, training_id)
+        aggregator = requests.require(lambda: [storage.training(training_id).aggregator])
+        return signatures.read_from(aggregator, model, training_id)
 
     @routes.post("")
     def offer() -> ResponseReturnValue:
+        caller = requests.caller()
         question = signatures.read(TrainingRequest)
         request, sender = question.content, question.sender
         if sender.lower() != request.buyer.lower():
             raise NotAuthorised(f"signed by {sender}: a request of {request.buyer} is for that account to sign")
-        participation.offer(request)
+        participation.offer(request, caller)
         return signatures.acknowledge(question)
 
     @routes.patch("/<uuid:training_id>")
@@ -96,7 +103,7 @@ def blueprint(
 
     @routes.get("/<uuid:training_id>/evidence")
     def evidence(training_id: uuid.UUID) -> ResponseReturnValue:
-        known = storage.training(training_id)
-        return Response(reviewing.evidence(known.id, caller()), content_type="application/octet-stream")
+        caller = requests.caller()
+        return Response(reviewing.evidence(training_id, caller), content_type="application/octet-stream")
 
     return routes

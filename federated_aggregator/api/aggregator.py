@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from http import HTTPStatus
 
-from flask import Response
+from flask import Response, request
 
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Role
-from commons.errors import Conflict
+from commons.errors import Conflict, NotAuthorised
 from commons.http import bodies
-from commons.http.routes import PUBLIC, Routes, problems
+from commons.http.request_signing import RequestVerifier
+from commons.http.routes import PUBLIC, TOKEN, Routes, problems
 from commons.http.signatures import Signatures, require_sender
 from commons.protocol.messages import AggregatorDescription, Body, OwnerRegistration
+from commons.users.access import Access
 from federated_aggregator.storage import Storage
 
 
@@ -31,7 +33,9 @@ class OwnerList(Body):
     data_owners: list[OwnerDocument]
 
 
-def blueprint(storage: Storage, chain: Connection, signatures: Signatures) -> Routes:
+def blueprint(
+    storage: Storage, chain: Connection, signatures: Signatures, requests: RequestVerifier, access: Access
+) -> Routes:
     """Make the routes."""
     routes = Routes("aggregator", __name__, "The aggregator itself, and the data owners that it knows")
 
@@ -54,14 +58,24 @@ def blueprint(storage: Storage, chain: Connection, signatures: Signatures) -> Ro
 
     @routes.post("/dataowner", **routes.between_services("Make an owner known", OwnerRegistration))
     def register() -> Response:
+        caller = requests.caller()
         question = signatures.read(OwnerRegistration)
-        require_sender(question, question.content.address)
+        requests.require(lambda: [question.content.address])
+        require_sender(question, caller)
+        if chain.marketplace().role(caller) != Role.DATA_OWNER:
+            raise NotAuthorised(f"{caller} is no data owner on chain: register there first")
         storage.register(question.sender, question.content.url)
         return signatures.acknowledge(question)
 
-    @routes.get("/dataowner", responses={HTTPStatus.OK: OwnerList})
+    @routes.get("/dataowner", responses={HTTPStatus.OK: OwnerList}, security=[*TOKEN, {"request_signature": []}])
     def list_owners() -> OwnerList:
-        """List the data owners that are told of orders."""
+        """List the data owners that are told of orders. An arbiter, too, may ask, by a signed request."""
+        if "Signature-Input" in request.headers:
+            caller = requests.caller()
+            if chain.marketplace().role(caller) != Role.ARBITER:
+                raise NotAuthorised(f"signed by {caller}: this is for arbiters, and for users who are logged in")
+        else:
+            access.user()
         found = storage.data_owners()
         return OwnerList(data_owners=[OwnerDocument.model_validate(each, from_attributes=True) for each in found])
 

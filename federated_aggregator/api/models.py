@@ -12,8 +12,9 @@ from flask import Response, request
 
 from commons.chain.arbitration import require_arbiter
 from commons.chain.connection import Connection
+from commons.http.request_signing import RequestVerifier
 from commons.http.routes import Routes, problems
-from commons.http.signatures import Signatures, require_about, require_sender
+from commons.http.signatures import Signatures, require_sender
 from commons.learning.contributions import UNIT, shares
 from commons.protocol.messages import Acceptance, Body, ModelType, TrainingRequest
 from federated_aggregator.orchestration import Orchestration
@@ -86,23 +87,25 @@ def blueprint(
     orchestration: Orchestration,
     chain: Connection,
     signatures: Signatures,
-    caller: Callable[[], str],
+    requests: RequestVerifier,
     nudge: Callable[[uuid.UUID], None],
 ) -> Routes:
-    """Make the routes.
-
-    ``caller`` returns the address that signed the current request.
-    """
+    """Make the routes."""
     routes = Routes("models", __name__, "Trainings")
 
     def summary(training: Training) -> dict[str, Any]:
         last = transcripts.last(training.id, "round")
         return _summary(training, 0 if last is None else last + 1)
 
+    def owners(training_id: uuid.UUID) -> list[str]:
+        return [owner.address for owner in chain.marketplace().training(storage.training(training_id).id).owners]
+
     @routes.post("/model", **routes.between_services("Take an order", TrainingRequest))
     def take_order() -> Response:
+        caller = requests.caller()
         question = signatures.read(TrainingRequest)
-        require_sender(question, question.content.buyer)
+        requests.require(lambda: [question.content.buyer])
+        require_sender(question, caller)
         orchestration.take_order(question.signed, question.content)
         storage.add_phases(question.content.training, {"joining": (0.0, len(request.get_data()))})
         nudge(question.content.training)
@@ -110,10 +113,9 @@ def blueprint(
 
     @routes.post("/model/<uuid:training_id>/accept", **routes.between_services("Note an acceptance", Acceptance))
     def accepted(training_id: uuid.UUID) -> Response:
-        question = signatures.read(Acceptance)
+        caller = requests.require(lambda: owners(training_id))
+        question = signatures.read_from(caller, Acceptance, training_id)
         require_sender(question, question.content.address)
-        require_about(question.content, training_id)
-        storage.training(training_id)
         storage.add_phases(training_id, {"joining": (0.0, len(request.get_data()))})
         nudge(training_id)
         return signatures.acknowledge(question)
@@ -145,8 +147,8 @@ def blueprint(
 
     @routes.get("/model/<uuid:training_id>/transcript", **routes.between_services("Show the transcript", None))
     def transcript(training_id: uuid.UUID) -> Response:
-        storage.training(training_id)
-        require_arbiter(chain.marketplace(), training_id, caller())
+        caller = requests.caller()
+        require_arbiter(chain.marketplace(), storage.training(training_id).id, caller)
         return Response(transcripts.stream(training_id), content_type="application/octet-stream")
 
     @routes.get(

@@ -85,8 +85,9 @@ class Rogue:
         with requests.Session() as http:
             http.trust_env = False
             for member in town.members.values():
-                url = f"{member.owner.url}/trainings"
-                assert made.voice(buyer).say(http, "POST", url, made.request(made.training)).status_code == 200
+                url, request = f"{member.owner.url}/trainings", made.request(made.training)
+                offered = made.voice(buyer).say(http, "POST", url, request, through=made.voice(aggregator))
+                assert offered.status_code == 200
         return made
 
     @property

@@ -309,4 +309,4 @@ def test_the_final_model_is_not_there_before_the_result_is_on_chain(
         answer = by_aggregator.say(http, "PUT", held.url("buyer", "/models/{}"), delivery)
         assert "is TRAINING on chain: nothing to deliver now" in refused(answer, 409)
         answer = rogue.voice(rogue.aggregator).say(http, "PUT", held.url("buyer", "/models/{}"), delivery)
-        assert "the aggregator delivers" in refused(answer, 403)
+        assert f"is for {held.town.platform.accounts['aggregator'].address} to ask" in refused(answer, 403)

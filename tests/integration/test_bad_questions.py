@@ -106,9 +106,30 @@ def test_acceptance_is_announced_by_nobody_else(town: Town, http: requests.Sessi
     with unchanged(town, "aggregator") as base:
         url = f"{base}/model/{training_id}/accept"
         refused(send(http, "POST", url, body), 401)
-        for somebody in (OUTSIDER, "owner-2", "buyer", "aggregator"):
-            refused(voice(town.platform, somebody).send(http, "POST", url, Acceptance, body), 403)
-        refused(voice(town.platform, "owner-1").send(http, "POST", url, Acceptance, body), 404)
+        for somebody in (OUTSIDER, "owner-1", "owner-2", "buyer", "aggregator"):
+            refused(voice(town.platform, somebody).send(http, "POST", url, Acceptance, body), 404)
+
+
+def test_acceptance_that_is_not_on_chain_is_not_announced(town: Town, http: requests.Session) -> None:
+    known = town.order(terms={"join_seconds": 1})
+    with pytest.raises(flow.TrainingFailed, match="is CANCELLED"):
+        town.buyer.wait_finished(known)
+    with unchanged(town, "aggregator") as base:
+        for somebody in (OUTSIDER, "owner-1", "buyer", "aggregator"):
+            says = voice(town.platform, somebody)
+            body = {"version": PROTOCOL_VERSION, "training": known, "address": says.signer.address}
+            answer = says.send(http, "POST", f"{base}/model/{known}/accept", Acceptance, body)
+            assert "this is for nobody to ask" in refused(answer, 403)
+
+
+def test_owners_are_listed_for_arbiters_and_users(town: Town, http: requests.Session) -> None:
+    url = f"{town.platform.urls['aggregator']}/dataowner"
+    listed = http.get(url).json()["data_owners"]
+    assert len(listed) >= len(town.members)
+    assert http.get(url, auth=voice(town.platform, "arbiter").auth).json()["data_owners"] == listed
+    for somebody in (OUTSIDER, "owner-1", "buyer", "aggregator"):
+        assert "this is for arbiters" in refused(http.get(url, auth=voice(town.platform, somebody).auth), 403)
+    assert "log in" in refused(requests.get(url, timeout=30), 401)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +141,8 @@ def test_signature_that_is_none_is_refused(town: Town, http: requests.Session, s
     for service, path in (("aggregator", "/model"), ("owner-1", "/trainings")):
         headers = {"Content-Type": MESSAGEPACK, SIGNATURE_HEADER: signature}
         with unchanged(town, service) as url:
-            refused(http.post(url + path, data=ormsgpack.packb(training_request(town)), headers=headers), 401)
+            body, auth = ormsgpack.packb(training_request(town)), voice(town.platform, "buyer").auth
+            refused(http.post(url + path, data=body, headers=headers, auth=auth), 401)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +154,8 @@ def test_signature_that_is_none_is_refused(town: Town, http: requests.Session, s
         ("buyer", "0x12", "buyer"),
         ("buyer_url", "ftp://x", "buyer_url"),
         ("buyer_url", "http://a b", "buyer_url"),
+        ("buyer_url", "http://a@b", "buyer_url"),
+        ("aggregator_url", "http://a/?b", "aggregator_url"),
         ("aggregator_url", "http://x/\0", "aggregator_url"),
         ("order.modulus", "xyz", "order.modulus"),
         ("order.modulus", 7, "order.modulus"),
@@ -147,7 +171,10 @@ def test_bad_request_for_a_training_is_refused(
 ) -> None:
     for service, route in (("aggregator", "/model"), ("owner-1", "/trainings")):
         body = with_value(training_request(town), path, value)
-        refused(send(http, "POST", town.platform.urls[service] + route, body), 422, field)
+        answer = voice(town.platform, "buyer").send(
+            http, "POST", town.platform.urls[service] + route, TrainingRequest, body
+        )
+        refused(answer, 422, field)
 
 
 @pytest.mark.parametrize(
@@ -159,13 +186,19 @@ def test_bad_request_for_a_training_is_refused(
         ({"url": "http://"}, "url"),
         ({"url": "http://x\0"}, "url"),
         ({"url": "http://x/" + "y" * 500}, "url"),
+        ({"url": "http://me:secret@x"}, "url"),
+        ({"url": "http://x?y=z"}, "url"),
+        ({"url": "http://x/#y"}, "url"),
         ({"version": 0}, "version"),
     ],
 )
 def test_bad_registration_is_refused(town: Town, http: requests.Session, change: Json, field: str) -> None:
     body = {"version": PROTOCOL_VERSION, "address": "0x" + "12" * 20, "url": "http://127.0.0.1:1"}
     with unchanged(town, "aggregator") as url:
-        refused(http.post(f"{url}/dataowner", json=body | change), 422, field)
+        answer = voice(town.platform, "owner-1").send(
+            http, "POST", f"{url}/dataowner", OwnerRegistration, body | change
+        )
+        refused(answer, 422, field)
 
 
 def training_request(town: Town, **change: Any) -> Json:
@@ -480,11 +513,10 @@ def test_only_the_aggregator_is_answered(
     method, path, kind = call
     url, body = frozen.url(who, path), question(frozen, call, {})
     with untouched(http, frozen, who):
-        assert SIGNATURE_HEADER in refused(send(http, method, url, body), 401)
+        assert "no header Signature-Input" in refused(send(http, method, url, body), 401)
         for somebody in {OUTSIDER, "buyer", "arbiter", frozen.names["trainer"], frozen.names["validator"]}:
             answer = voice(town.platform, somebody).send(http, method, url, kind, body)
-            to_send = f"is for {town.platform.accounts['aggregator'].address} to send"
-            assert ("the aggregator delivers" if call is DELIVER else to_send) in refused(answer, 403)
+            assert f"is for {town.platform.accounts['aggregator'].address} to ask" in refused(answer, 403)
 
 
 @pytest.mark.parametrize(("who", "call"), CALLS)
@@ -503,7 +535,7 @@ def test_signature_of_another_message_or_another_place_is_refused(
     with untouched(http, frozen, who):
         for signer, signed in signers.values():
             headers = {"Content-Type": MESSAGEPACK} | Voice(signer).headers(kind, signed)
-            answer = http.request(method, url, data=ormsgpack.packb(body), headers=headers)
+            answer = http.request(method, url, data=ormsgpack.packb(body), headers=headers, auth=frozen.aggregator.auth)
             refused(answer, 403)
 
 
@@ -526,7 +558,7 @@ def test_same_question_gets_the_same_answer_in_both_encodings(http: requests.Ses
     asked = frozen.message(round=0, included=[], model=b"")
     headers = frozen.aggregator.headers(RoundQuestion, asked)
     answers = [frozen.aggregator.send(http, "PUT", url, RoundQuestion, asked) for _ in range(2)]
-    answers.append(http.put(url, json=asked | {"model": ""}, headers=headers))
+    answers.append(http.put(url, json=asked | {"model": ""}, headers=headers, auth=frozen.aggregator.auth))
     assert [answer.status_code for answer in answers] == [200] * 3
     assert len({(answer.content, answer.headers[SIGNATURE_HEADER]) for answer in answers}) == 1
 
@@ -581,7 +613,8 @@ def test_garbage_never_breaks_a_service(
             body = json.dumps(garbage, default=lambda data: data.hex()).encode(errors="replace")
     except (ValueError, TypeError):  # no such body can be sent
         return
-    answer = http.request(method, frozen.url(who, path), data=body, headers=headers)
+    auth = None if kind is None else frozen.aggregator.auth
+    answer = http.request(method, frozen.url(who, path), data=body, headers=headers, auth=auth)
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400:
         assert answer.headers["Content-Type"] == "application/problem+json"

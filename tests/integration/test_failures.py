@@ -20,7 +20,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from flask.testing import FlaskClient
 
-from commons.chain.marketplace import Status
+from commons.chain.marketplace import Marketplace, Role, Status
 from commons.errors import PeerUnavailable
 from commons.protocol.messages import OwnerRegistration
 from commons.protocol.signed import Signer
@@ -298,7 +298,7 @@ def test_services_wait_for_a_chain_that_is_down_and_go_on_when_it_is_back(town: 
 def test_owners_that_talk_nonsense_or_hang_hold_nobody_up(hamlet: Town) -> None:
     with listening(nonsense=True) as talker, listening(nonsense=False) as mute:
         for url in ("http://[", talker, mute):
-            somebody = Voice(Signer(Account.create(), domain(hamlet.platform)))
+            somebody = Voice(Signer(data_owner_on_chain(hamlet), domain(hamlet.platform)))
             registration = OwnerRegistration(address=somebody.signer.address, url=url)
             with session(hamlet) as http:
                 answer = somebody.say(http, "POST", f"{hamlet.platform.urls['aggregator']}/dataowner", registration)
@@ -306,6 +306,14 @@ def test_owners_that_talk_nonsense_or_hang_hold_nobody_up(hamlet: Town) -> None:
         case = begin(hamlet, LONG, owners=4)
         thaw(hamlet.platform, "buyer")
         case.expect_agreement(case.expect_finished())
+
+
+def data_owner_on_chain(town: Town) -> LocalAccount:
+    """Return an account that is registered as a data owner, with no service behind it."""
+    account: LocalAccount = Account.create()
+    rpc(town, "anvil_setBalance", account.address, hex(10**18))
+    Marketplace(town.platform.urls["chain"], chain_of(town).address, account).register(Role.DATA_OWNER)
+    return account
 
 
 def expect_time_to_dispute(case: Case) -> None:

@@ -18,10 +18,12 @@ import federated_aggregator.storage
 import model_buyer.app
 import model_buyer.storage
 from commons.database import Database
+from commons.http.nonces import LATEST_REQUEST
 from commons.journal import JOURNAL
 from commons.users.storage import Token, User
 
 USERS = tuple(kind.metadata.tables[kind.__tablename__] for kind in (User, Token))
+SHARED = (JOURNAL, LATEST_REQUEST, *USERS)
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class Schema:
 
 
 SCHEMAS: Mapping[str, Schema] = {
-    "data_owner": Schema(data_owner.app.MIGRATIONS, data_owner.storage.Base.metadata, (JOURNAL, *USERS)),
+    "data_owner": Schema(data_owner.app.MIGRATIONS, data_owner.storage.Base.metadata, SHARED),
     "federated_aggregator": Schema(
-        federated_aggregator.app.MIGRATIONS, federated_aggregator.storage.Base.metadata, (JOURNAL, *USERS)
+        federated_aggregator.app.MIGRATIONS, federated_aggregator.storage.Base.metadata, SHARED
     ),
-    "model_buyer": Schema(model_buyer.app.MIGRATIONS, model_buyer.storage.Base.metadata, (JOURNAL, *USERS)),
+    "model_buyer": Schema(model_buyer.app.MIGRATIONS, model_buyer.storage.Base.metadata, SHARED),
 }

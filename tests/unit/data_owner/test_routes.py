@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+import requests
+from eth_account.signers.local import LocalAccount
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -16,10 +18,11 @@ from werkzeug.test import TestResponse
 from commons.chain.connection import Connection
 from commons.chain.marketplace import Status as ChainStatus
 from commons.crypto.proofs import prove_key
-from commons.errors import NotAuthenticated
 from commons.http import application
 from commons.http.bodies import MESSAGEPACK
+from commons.http.nonces import Nonces
 from commons.http.peer import Peers
+from commons.http.request_signing import RequestSigner, RequestVerifier
 from commons.http.signatures import SIGNATURE_HEADER, Signatures, decode_signature, encode_signature
 from commons.protocol import disputes
 from commons.protocol.messages import (
@@ -35,7 +38,7 @@ from commons.protocol.messages import (
 from commons.protocol.signed import Signed, Signer, proof_context
 from data_owner.api import models, trainings
 from data_owner.participation import Participation
-from tests.unit.data_owner.parties import ARBITER, BUYER, OWNERS, STRANGER, TRAINING, Owner, Parties, result
+from tests.unit.data_owner.parties import AGGREGATOR, ARBITER, BUYER, OWNERS, STRANGER, TRAINING, Owner, Parties, result
 
 UNKNOWN = uuid.UUID(int=8)
 METRIC = Metric(
@@ -44,13 +47,15 @@ METRIC = Metric(
 COSIGN = CosignQuestion(training=TRAINING, kind="zero", round=0, answers=(), totals=b"", randomisers=b"")
 
 
+URL = "http://owner.example"
+
+
 class Service:
-    """A trainer's routes. ``caller`` signs whole requests, if anybody does."""
+    """A trainer's routes."""
 
     def __init__(self, parties: Parties, owner: Owner) -> None:
         self.parties, self.owner = parties, owner
         self.nudged: list[uuid.UUID] = []
-        self.caller: str | None = None
         chain = cast(Connection, owner.chain)
         participation = Participation(owner.storage, chain, Peers(chain), owner.reviewing)
         self.app: Flask = application.create(__name__)
@@ -62,25 +67,34 @@ class Service:
                 owner.reviewing,
                 Signatures(chain),
                 self.nudged.append,
-                self._caller,
+                RequestVerifier(URL, Nonces(owner.database)),
             )
         )
         self.app.register_blueprint(models.blueprint(owner.storage, participation))
         self.client: FlaskClient = self.app.test_client()
 
-    def _caller(self) -> str:
-        if self.caller is None:
-            raise NotAuthenticated("sign the request")
-        return self.caller
-
     def send(
-        self, method: str, path: str, content: Message, sender: Signer | None, claimed: Message | None = None
+        self,
+        method: str,
+        path: str,
+        content: Message,
+        sender: Signer | None,
+        claimed: Message | None = None,
+        by: LocalAccount = AGGREGATOR,
     ) -> TestResponse:
-        """Send a message, signed as if it was `claimed`."""
-        headers = {}
+        """Send a message, signed as if it was `claimed`, in a request signed by another account, or the same."""
+        headers = {"Content-Type": MESSAGEPACK}
         if sender is not None:
             headers[SIGNATURE_HEADER] = encode_signature(sender.sign(claimed or content).signature)
-        return self.client.open(path, method=method, data=content.pack(), content_type=MESSAGEPACK, headers=headers)
+        return self.request(method, path, content.pack(), headers, by)
+
+    def request(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], by: LocalAccount
+    ) -> TestResponse:
+        """Send a signed request."""
+        auth = RequestSigner(by)
+        prepared = requests.Request(method, URL + path, data=body, headers=headers, auth=auth).prepare()
+        return self.client.open(path, method=method, data=body, headers=dict(prepared.headers))
 
 
 @pytest.fixture
@@ -103,6 +117,18 @@ def questions(parties: Parties) -> list[tuple[str, str, Message]]:
 
 
 def test_nobody_but_the_aggregator_asks(service: Service) -> None:
+    parties = service.parties
+    for method, path, content in questions(parties):
+        for sender in (STRANGER, OWNERS[0], OWNERS[1], BUYER, ARBITER):  # with what the aggregator has said, too
+            refusal = service.send(method, path, content, parties.aggregator, by=sender)
+            assert refusal.status_code == 403
+            assert f"is for {parties.aggregator.address} to ask" in refusal.json["detail"]
+        unsigned = service.client.open(path, method=method, data=content.pack(), content_type=MESSAGEPACK)
+        assert (unsigned.status_code, unsigned.headers["WWW-Authenticate"]) == (401, 'Signature realm="DeltaML"')
+    assert (service.owner.journal.names(TRAINING), service.nudged) == ([], [])
+
+
+def test_messages_are_the_aggregators(service: Service) -> None:
     parties = service.parties
     stranger, owner = (Signer(account, parties.domain) for account in (STRANGER, OWNERS[1]))
     for method, path, content in questions(parties):
@@ -159,6 +185,11 @@ def test_offer_is_the_buyers_to_sign_and_its_key_is_proven(service: Service) -> 
         assert words in refusal.json["detail"]
         assert not offered(service)
     proven = proven_for(parties, UNKNOWN)
+    for by in (BUYER, STRANGER, OWNERS[0]):
+        refusal = service.send("POST", "/trainings", proven, parties.buyer, by=by)
+        assert refusal.status_code == 403
+        assert f"is for {parties.aggregator.address} to offer" in refusal.json["detail"]
+    assert not offered(service)
     response = service.send("POST", "/trainings", proven, parties.buyer)
     assert response.status_code == 200
     signed = Signed(content=response.data, signature=decode_signature(response.headers[SIGNATURE_HEADER]))
@@ -177,17 +208,17 @@ def test_evidence_is_streamed_to_the_arbiter(service: Service) -> None:
         owner.journal.keep(TRAINING, "update", round_, b"asked", b"answered")
     market.status, market.result = ChainStatus.REPORTED, result(1, 1, trainers_answered=(False, True))
     assert service.client.get(path).status_code == 401
-    service.caller = ARBITER.address
-    assert service.client.get(path).status_code == 403
+    assert service.request("GET", path, None, {}, ARBITER).status_code == 403
     owner.reviewing.review(owner.storage.training(TRAINING), market.training(TRAINING))
-    assert service.client.get(path.replace(str(TRAINING), str(UNKNOWN))).status_code == 404
-    response = service.client.get(path)
+    unknown = path.replace(str(TRAINING), str(UNKNOWN))
+    assert service.client.get(unknown).status_code == 401
+    assert service.request("GET", unknown, None, {}, ARBITER).status_code == 404
+    response = service.request("GET", path, None, {}, ARBITER)
     ((evidence_hash, _),) = market.disputes
     evidence = disputes.read(io.BytesIO(response.data))
     disputes.verify(evidence, TRAINING, OWNERS[0].address, evidence_hash, service.parties.domain)
     assert len(evidence.copies) == 10
-    service.caller = BUYER.address
-    assert service.client.get(path).status_code == 403
+    assert service.request("GET", path, None, {}, BUYER).status_code == 403
 
 
 def test_users_see_what_is_verified_and_what_is_disputed(service: Service) -> None:

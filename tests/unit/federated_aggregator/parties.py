@@ -340,7 +340,7 @@ class InProcess(Peers):
         self._power = power
         self._speakers = {speaker.url: speaker for speaker in speakers}
 
-    def _patiently(self, method: str, url: str, data: Any, headers: Any, patience: Any, count: Any) -> Any:
+    def _patiently(self, method: str, url: str, data: Any, headers: Any, sender: Any, patience: Any, count: Any) -> Any:
         self._power.require()
         split = urlsplit(url)
         question = Signed(content=data, signature=decode_signature(headers[SIGNATURE_HEADER]))

@@ -72,6 +72,7 @@ class Peer:
     script: list[Answer]
     asked: list[tuple[str, str, str | None, bytes]] = field(default_factory=list)
     signatures: list[str | None] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)
     url: str = ""
 
 
@@ -89,6 +90,7 @@ def server_for(peer: Peer, bind_and_activate: bool = True) -> Server:
         def handle_any(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             peer.signatures.append(self.headers.get(SIGNATURE_HEADER))
+            peer.inputs.append(self.headers["Signature-Input"])
             peer.asked.append((self.command, self.path, self.headers.get("Content-Type"), content))
             peer.script[min(len(peer.asked), len(peer.script)) - 1](self)
 
@@ -122,6 +124,13 @@ def tell(peer: Peer, patience: Patience = A_WHILE, **optional: object) -> Acknow
     return PEERS.call("POST", f"{peer.url}/notice", NOTICE, Acknowledgement, patience, **optional)
 
 
+@pytest.mark.parametrize("message", [NOTICE, None])
+def test_whatever_goes_out_is_signed_by_the_account(message: Notice | None) -> None:
+    with serving(answer(200, GOOD)) as peer:
+        PEERS.call("POST", f"{peer.url}/x", message, Acknowledgement, ONCE)
+        assert f'keyid="{account(1).address}"' in peer.inputs[0]
+
+
 def test_message_goes_out_and_the_answer_comes_back() -> None:
     with serving(answer(200, Vector(ciphertexts=b"123").pack())) as peer:
         assert PEERS.call("PUT", f"{peer.url}/x", NOTICE, Vector, ONCE) == Vector(ciphertexts=b"123")
@@ -138,6 +147,7 @@ def test_call_without_a_message_has_an_empty_body_and_no_signature() -> None:
 @pytest.mark.parametrize(
     "trouble",
     [
+        pytest.param(problem(401, "too late"), id="401"),
         pytest.param(problem(500, "a bug"), id="500"),
         pytest.param(problem(502, "no"), id="502"),
         pytest.param(problem(503, "restarting"), id="503"),
@@ -151,6 +161,7 @@ def test_call_is_repeated_until_it_is_answered(trouble: Answer) -> None:
     with serving(trouble, trouble, answer(200, GOOD)) as peer:
         tell(peer)
         assert [content for *_, content in peer.asked] == [NOTICE.pack()] * 3
+        assert len(set(peer.inputs)) == 3  # each is signed anew
 
 
 def test_call_is_repeated_until_the_peer_listens() -> None:
@@ -385,6 +396,9 @@ def test_bytes_of_a_signed_exchange_are_counted() -> None:
     assert counted == [len(NOTICE.pack()) + len(ANSWER.pack())]
 
 
-def test_refusal_of_a_signed_question_needs_no_signature() -> None:
-    with serving(problem(403, "not for you")) as peer, pytest.raises(PeerRefused, match="403: not for you"):
-        ask(peer)
+def test_refusal_that_the_peer_has_not_signed_is_nobodys() -> None:
+    with serving(problem(403, "not for you")) as peer:
+        words = rf"403 \(not for you\), and {PEER} did not: the refusal is not signed"
+        with pytest.raises(PeerUnavailable, match=words):
+            ask(peer)
+        assert len(peer.asked) == 1

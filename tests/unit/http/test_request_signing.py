@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import http.client
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,15 +18,13 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from eth_account.signers.local import LocalAccount
 from flask import Flask, Response, jsonify, request
-from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from commons.errors import NotAuthenticated
+from commons.database import Database
+from commons.errors import NotAuthenticated, NotFound
 from commons.http import problems
+from commons.http.nonces import MAX_AGE_S, MAX_AHEAD_S, Nonces
 from commons.http.request_signing import (
-    MAX_AGE_S,
-    MAX_AHEAD_S,
-    Nonces,
     RequestSigner,
     RequestVerifier,
     content_digest,
@@ -73,13 +69,13 @@ class Service:
 
 
 @contextmanager
-def serving(clock: Clock, public_url: str | None = None, prefix: str = "") -> Iterator[Service]:
+def serving(clock: Clock, database: Database, public_url: str | None = None, prefix: str = "") -> Iterator[Service]:
     app = Flask(__name__)
     problems.register(app)
     server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
     url = f"http://127.0.0.1:{server.server_port}"
     service = Service(url, (public_url or url) + prefix)
-    verifier = RequestVerifier(service.public_url, clock)
+    verifier = RequestVerifier(service.public_url, Nonces(database), clock)
 
     @app.route("/<path:_>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     def act(_: str) -> Response:
@@ -90,11 +86,18 @@ def serving(clock: Clock, public_url: str | None = None, prefix: str = "") -> It
 
     @app.post("/for/owner")
     def act_for_owner() -> Response:
-        return jsonify(verifier.require("0x" + "00" * 20, OWNER.address.lower()))
+        return jsonify(verifier.require(lambda: ["0x" + "00" * 20, OWNER.address.lower()]))
+
+    @app.post("/for/unknown")
+    def act_for_unknown() -> Response:
+        def unknown() -> list[str]:
+            raise NotFound("there is nothing")
+
+        return jsonify(verifier.require(unknown))
 
     @app.post("/for/nobody")
     def act_for_nobody() -> Response:
-        return jsonify(verifier.require())
+        return jsonify(verifier.require(list))
 
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -112,8 +115,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def service(clock: Clock) -> Iterator[Service]:
-    with serving(clock) as served:
+def service(clock: Clock, database: Database) -> Iterator[Service]:
+    with serving(clock, database) as served:
         yield served
 
 
@@ -172,8 +175,8 @@ def test_session_signs_every_request_anew(service: Service) -> None:
         assert [session.post(service.url + PATH, data=BODY, timeout=5).status_code for _ in range(3)] == [200] * 3
 
 
-def test_service_behind_a_proxy_is_signed_for_by_its_public_url(clock: Clock) -> None:
-    with serving(clock, "https://Owner.example:443", "/deltaml/") as service:
+def test_service_behind_a_proxy_is_signed_for_by_its_public_url(clock: Clock, database: Database) -> None:
+    with serving(clock, database, "https://Owner.example:443", "/deltaml/") as service:
         prepared = signed(f"https://owner.example/deltaml{PATH}?a=b")
         prepared.url = f"{service.url}{PATH}?a=b"  # TLS ended, path taken away, Host another
         assert send(prepared).json() == OWNER.address
@@ -239,10 +242,11 @@ def with_header(name: str, old: str, new: str) -> Meddling:
         pytest.param(with_header("Signature-Input", OWNER.address, OWNER.address.lower()), id="signer in lower case"),
         pytest.param(with_header("Content-Digest", "sha-256=:", "sha-256=:A"), id="other digest"),
         pytest.param(with_header("Content-Digest", "sha-256", "sha-512"), id="other kind of digest"),
+        pytest.param(with_header("DeltaML-Signature", "0xab", "0xac"), id="other signature of the message"),
     ],
 )
 def test_request_that_was_changed_is_nobodys(service: Service, meddle: Meddling) -> None:
-    prepared = signed(f"{service.url}{PATH}?a=1")
+    prepared = signed(f"{service.url}{PATH}?a=1", **{"DeltaML-Signature": "0xab"})
     meddle(prepared)
     detail = refusal(prepared)
     assert "this is not the signature of 0x" in detail
@@ -250,8 +254,8 @@ def test_request_that_was_changed_is_nobodys(service: Service, meddle: Meddling)
     assert service.acted == []
 
 
-def test_request_for_one_service_is_refused_by_another(clock: Clock, service: Service) -> None:
-    with serving(clock) as other:
+def test_request_for_one_service_is_refused_by_another(clock: Clock, database: Database, service: Service) -> None:
+    with serving(clock, database) as other:
         prepared = signed(service.url + PATH)
         prepared.headers["Host"] = prepared.headers["X-Forwarded-Host"] = service.url.removeprefix("http://")
         prepared.url = other.url + PATH
@@ -261,8 +265,8 @@ def test_request_for_one_service_is_refused_by_another(clock: Clock, service: Se
         assert send(prepared).status_code == 200  # nothing was wrong with it
 
 
-def test_service_is_called_by_its_public_url_only(clock: Clock) -> None:
-    with serving(clock, "http://owner:5000") as service:
+def test_service_is_called_by_its_public_url_only(clock: Clock, database: Database) -> None:
+    with serving(clock, database, "http://owner:5000") as service:
         assert "POST http://owner:5000/trainings/7/metrics: the" in refusal(signed(service.url + PATH))
 
 
@@ -274,9 +278,9 @@ def test_body_that_was_changed_is_refused(service: Service, body: bytes) -> None
     assert service.acted == []
 
 
-def test_path_that_is_dispatched_on_is_the_one_that_is_verified() -> None:
+def test_path_that_is_dispatched_on_is_the_one_that_is_verified(database: Database) -> None:
     """A server may take SCRIPT_NAME from a header of that name, and cut it off the path that was asked for."""
-    verifier = RequestVerifier("http://owner", lambda: NOON)
+    verifier = RequestVerifier("http://owner", Nonces(database), lambda: NOON)
     headers = dict(signed(f"http://owner{PATH}").headers)
     environ = {"SCRIPT_NAME": "/trainings", "PATH_INFO": "/7/metrics", "RAW_URI": PATH, "REQUEST_URI": PATH}
     with (
@@ -293,13 +297,43 @@ def test_body_is_not_taken_where_none_was_signed(service: Service) -> None:
     replace_body(prepared, b"x")
     assert "Content-Digest is" in refusal(prepared)
     prepared.headers["Content-Type"] = TYPE
-    assert "must cover content-type if" in refusal(prepared)
+    assert "must cover content-type and deltaml-signature if" in refusal(prepared)
 
 
 def test_type_is_not_lost(service: Service) -> None:
     prepared = signed(service.url + PATH)
     del prepared.headers["Content-Type"]
-    assert "must cover content-type if the request has one, and only then" in refusal(prepared)
+    assert "must cover content-type and deltaml-signature if the request has them, and only then" in refusal(prepared)
+
+
+def test_signature_of_the_message_is_neither_lost_nor_added(service: Service) -> None:
+    prepared = signed(service.url + PATH, **{"DeltaML-Signature": "0xab"})
+    del prepared.headers["DeltaML-Signature"]
+    assert "must cover content-type and deltaml-signature if" in refusal(prepared)
+    prepared = signed(service.url + PATH)
+    prepared.headers["DeltaML-Signature"] = "0xab"
+    assert "must cover content-type and deltaml-signature if" in refusal(prepared)
+    assert send(signed(service.url + PATH, **{"DeltaML-Signature": "0xab"})).status_code == 200
+
+
+def test_nobody_learns_anything_unsigned_and_no_body_is_read_but_of_who_may_send_it(service: Service) -> None:
+    unsigned = requests.Request("POST", f"{service.url}/for/unknown").prepare()
+    assert "sign the request" in refusal(unsigned)
+    assert refusal(signed(f"{service.url}/for/unknown"), 404) == "there is nothing"
+    prepared = signed(f"{service.url}/for/owner", OTHER)
+    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=5)
+    connection.putrequest("POST", "/for/owner")
+    for name, value in prepared.headers.items():
+        connection.putheader(name, str(10**9) if name == "Content-Length" else value)
+    connection.endheaders()
+    with connection.getresponse() as response:
+        assert response.status == 403
+    connection.close()
+
+
+def test_whoever_has_to_sign_is_told_so(service: Service) -> None:
+    answer = send(requests.Request("POST", service.url + PATH).prepare())
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Signature realm="DeltaML"')
 
 
 def test_body_cut_on_the_way_is_refused(service: Service) -> None:
@@ -346,7 +380,7 @@ def test_nonce_of_one_account_is_free_for_another(service: Service) -> None:
     for account in (OWNER, OTHER):
         prepared = requests.Request("DELETE", service.url + PATH).prepare()
         nonce = "same-nonce-for-everyone"
-        prepared.headers.update(sign_request(account, "DELETE", service.url + PATH, b"", None, int(NOON), nonce))
+        prepared.headers.update(sign_request(account, "DELETE", service.url + PATH, b"", {}, int(NOON), nonce))
         assert send(prepared).json() == account.address
 
 
@@ -372,13 +406,13 @@ def test_request_from_the_future_is_refused(service: Service) -> None:
 
 
 @pytest.mark.parametrize("down_s", [1, 2, 60])
-def test_restart_lets_nothing_pass_twice_and_asks_to_try_again(clock: Clock, down_s: float) -> None:
-    with serving(clock, "http://owner") as service:
+def test_restart_lets_nothing_pass_twice_and_asks_to_try_again(clock: Clock, database: Database, down_s: float) -> None:
+    with serving(clock, database, "http://owner") as service:
         prepared = signed(f"http://owner{PATH}")
         prepared.url = service.url + PATH
         assert send(prepared).status_code == 200
     clock.now += down_s
-    with serving(clock, "http://owner") as service:
+    with serving(clock, database, "http://owner") as service:
         prepared.url = service.url + PATH
         assert refusal(prepared, 503).startswith("sign the request again: it was signed at 2023-11-14T22:13:20")
         anew = signed(f"http://owner{PATH}", clock=clock)
@@ -495,7 +529,11 @@ def test_base_is_that_of_the_rfc() -> None:
         "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ=="
     )
     base = signature_base(
-        {"date": "Tue, 20 Apr 2021 02:07:55 GMT", "@authority": "example.com", "content-type": "application/json"},
+        {
+            '"date"': "Tue, 20 Apr 2021 02:07:55 GMT",
+            '"@authority"': "example.com",
+            '"content-type"': "application/json",
+        },
         '("date" "@authority" "content-type");created=1618884473;keyid="test-shared-secret"',
     )
     found = hmac.new(shared_secret, base, hashlib.sha256).digest()
@@ -508,7 +546,9 @@ def test_digest_is_that_of_the_rfc() -> None:
 
 
 def test_headers_are_these() -> None:
-    headers = sign_request(OWNER, "POST", "http://owner:5000/x?y=1", b"{}", TYPE, 1_700_000_000, "n" * 22)
+    headers = sign_request(
+        OWNER, "POST", "http://owner:5000/x?y=1", b"{}", {"content-type": TYPE}, 1_700_000_000, "n" * 22
+    )
     parameters = (
         '("@method" "@target-uri" "content-digest" "content-type");created=1700000000;nonce="nnnnnnnnnnnnnnnnnnnnnn"'
         ';keyid="0x1a642f0E3c3aF545E7AcBD38b07251B3990914F1";alg="eip191-secp256k1";tag="deltaml"'
@@ -530,38 +570,3 @@ def test_headers_are_these() -> None:
         headers["Signature"]
         == "deltaml=:ipYh9M77b9z4Dol8cVvgCCQ1ApviGe1CTVa+MGiHa4R3xADVaLN8/zOc5/kb+FbpEJ9WqBt7454iNAB+mpsHjBw=:"
     )
-
-
-# What is remembered
-
-
-def test_nonce_is_used_once_by_threads_that_hurry() -> None:
-    nonces = Nonces(since=0)
-    together = threading.Barrier(4)
-
-    def use_all(_: int) -> int:
-        passed = 0
-        together.wait()
-        for number in range(10_000):
-            with contextlib.suppress(NotAuthenticated, ServiceUnavailable):
-                nonces.use(OWNER.address, str(number), number, number)
-                passed += 1
-        return passed
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(4) as executor:
-            assert sum(executor.map(use_all, range(4))) == 10_000
-    finally:
-        sys.setswitchinterval(interval)
-
-
-def test_nonces_are_forgotten_when_their_time_is_up() -> None:
-    nonces = Nonces(since=0)
-    for second in range(1000):
-        nonces.use(OWNER.address, "same", second, second)
-    assert len(nonces) == MAX_AGE_S + 1
-    with pytest.raises(NotAuthenticated, match="the nonce same is used"):
-        nonces.use(OWNER.address, "same", 999, 999 + MAX_AGE_S)
-    assert len(nonces) == 1

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
+import requests
 from eth_account.signers.local import LocalAccount
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -17,6 +18,8 @@ from commons.chain.marketplace import Dispute
 from commons.chain.marketplace import Status as ChainStatus
 from commons.http import application
 from commons.http.bodies import MESSAGEPACK
+from commons.http.nonces import Nonces
+from commons.http.request_signing import RequestSigner, RequestVerifier
 from commons.http.signatures import SIGNATURE_HEADER, Signatures, decode_signature, encode_signature
 from commons.protocol import disputes
 from commons.protocol.messages import Acknowledgement, Message, Notice, Openings, Products, TrainingMessage, Vector
@@ -37,21 +40,40 @@ from tests.unit.model_buyer.scene import (
     signer,
 )
 
+URL = "http://buyer.example"
+
 
 @dataclass
 class Desk:
-    """The buyer's routes, and who calls them."""
+    """The buyer's routes."""
 
     client: FlaskClient
-    caller: LocalAccount = ARBITER
     nudged: list[uuid.UUID] = field(default_factory=list)
 
-    def send(self, method: str, path: str, message: Message, account: LocalAccount | None = AGGREGATOR) -> TestResponse:
+    def send(
+        self,
+        method: str,
+        path: str,
+        message: Message,
+        account: LocalAccount | None = AGGREGATOR,
+        by: LocalAccount | None = None,
+    ) -> TestResponse:
+        """Send a message of an account, in a request signed by another, or the same: unsigned if there is none."""
         signed = signer(account or AGGREGATOR).sign(message)
         headers = {"Content-Type": MESSAGEPACK}
         if account is not None:
             headers[SIGNATURE_HEADER] = encode_signature(signed.signature)
-        return self.client.open(path, method=method, data=signed.content, headers=headers)
+        return self.request(method, path, signed.content, headers, by or account)
+
+    def request(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], by: LocalAccount | None
+    ) -> TestResponse:
+        auth = None if by is None else RequestSigner(by)
+        prepared = requests.Request(method, URL + path, data=body, headers=headers, auth=auth).prepare()
+        return self.client.open(path, method=method, data=body, headers=dict(prepared.headers))
+
+    def evidence(self, path: str, by: LocalAccount = ARBITER) -> TestResponse:
+        return self.request("GET", path, None, {}, by)
 
 
 @pytest.fixture
@@ -61,10 +83,8 @@ def desk(scene: Scene) -> Desk:
     signatures = Signatures(scene.chain)
     parts = (scene.answering, scene.settlement, scene.reviewing)
 
-    def caller() -> str:
-        return str(made.caller.address)
-
-    app.register_blueprint(trainings.blueprint(scene.storage, signatures, *parts, made.nudged.append, caller))
+    verifier = RequestVerifier(URL, Nonces(scene.database))
+    app.register_blueprint(trainings.blueprint(scene.storage, signatures, *parts, made.nudged.append, verifier))
     accounts = Accounts(scene.database, "http://127.0.0.1:9090", lambda: 31337, timedelta(hours=1))
     app.register_blueprint(models.blueprint(scene.storage, accounts, cast(Ordering, None)))
     (ada,) = accounts.users.all()
@@ -110,6 +130,18 @@ def test_nobody_else_is_answered(scene: Scene, desk: Desk, call: str, account: A
 
 
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("account", "by"), [(AGGREGATOR, STRANGER), (AGGREGATOR, OWNERS[0]), (STRANGER, AGGREGATOR)])
+def test_message_and_request_are_both_the_aggregators(
+    scene: Scene, desk: Desk, call: str, account: LocalAccount, by: LocalAccount
+) -> None:
+    method, path, make, _ = CALLS[call]
+    message = make(scene)
+    before = scene.journal.names(scene.id)
+    assert desk.send(method, f"/models/{scene.id}{path}", message, account, by).status_code == 403
+    assert (scene.journal.names(scene.id), scene.model.weights, desk.nudged) == (before, None, [])
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_message_about_another_training_than_the_path_is_refused(scene: Scene, desk: Desk, call: str) -> None:
     method, path, make, _ = CALLS[call]
     message = make(scene).model_copy(update={"training": uuid.uuid4()})
@@ -118,10 +150,11 @@ def test_message_about_another_training_than_the_path_is_refused(scene: Scene, d
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_unknown_training_is_not_found_whoever_asks(scene: Scene, desk: Desk, call: str) -> None:
+def test_unknown_training_is_not_found_by_whoever_signs(scene: Scene, desk: Desk, call: str) -> None:
     method, path, _, _ = CALLS[call]
     unknown = uuid.uuid4()
-    assert desk.send(method, f"/models/{unknown}{path}", Notice(training=unknown), None).status_code == 404
+    for account, status in ((None, 401), (STRANGER, 404), (AGGREGATOR, 404)):
+        assert desk.send(method, f"/models/{unknown}{path}", Notice(training=unknown), account).status_code == status
 
 
 def test_arbiter_delivers_in_a_dispute(scene: Scene, desk: Desk) -> None:
@@ -139,15 +172,15 @@ def disputed(scene: Scene) -> None:
 
 def test_evidence_is_streamed_to_the_arbiter_in_a_dispute_and_to_nobody_else(scene: Scene, desk: Desk) -> None:
     path = f"/models/{scene.id}/evidence"
-    assert desk.client.get(path).status_code == 403
+    assert desk.client.get(path).status_code == 401
+    assert desk.evidence(path).status_code == 403
     disputed(scene)
-    answer = desk.client.get(path)
+    answer = desk.evidence(path)
     assert (answer.status_code, answer.mimetype) == (200, "application/octet-stream")
     assert answer.data.startswith(disputes.MAGIC)
     for other in (STRANGER, AGGREGATOR, BUYER, OWNERS[0]):
-        desk.caller = other
-        assert desk.client.get(path).status_code == 403
-    assert desk.client.get(f"/models/{uuid.uuid4()}/evidence").status_code == 404
+        assert desk.evidence(path, other).status_code == 403
+    assert desk.evidence(f"/models/{uuid.uuid4()}/evidence").status_code == 404
 
 
 def shown(desk: Desk, scene: Scene) -> dict[str, Any]:
