@@ -217,3 +217,7 @@ def _audit(transcript: Transcript, chain: str | None, console: Console) -> Repor
             return found
         bar.update(task, description="Asking the chain", total=None)
         return audit_with_chain(transcript, found, chain)
+
+
+if __name__ == "__main__":  # where the package is not installed, as in the image
+    app(prog_name="deltaml")

@@ -9,7 +9,8 @@ from typing import Literal
 import structlog
 from flask import Flask, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import NotFound as NoSuchRoute
 
 from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, NoContract, Reverted
 from commons.crypto.paillier import InvalidCiphertext, InvalidKey, InvalidOpening
@@ -135,9 +136,19 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(HTTPException)
     def http(error: HTTPException) -> Response:
-        answer = problem(HTTPStatus(error.code or 500), error.description or "")
-        if allowed := getattr(error, "valid_methods", None):
-            answer.headers["Allow"] = ", ".join(sorted(allowed))
+        return problem(HTTPStatus(error.code or 500), error.description or "")
+
+    @app.errorhandler(NoSuchRoute)
+    def no_such_route(error: NoSuchRoute) -> Response:
+        return problem(
+            HTTPStatus.NOT_FOUND, "there is no such route, or an id in it is no UUID: /doc/ shows the routes"
+        )
+
+    @app.errorhandler(MethodNotAllowed)
+    def no_such_method(error: MethodNotAllowed) -> Response:
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        answer = problem(HTTPStatus.METHOD_NOT_ALLOWED, f"the methods of this route are {allowed}")
+        answer.headers["Allow"] = allowed
         return answer
 
     @app.errorhandler(Exception)

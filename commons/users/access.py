@@ -53,7 +53,9 @@ class Access:
         """Return who sends the current request, an operator; NotAuthorised if it is somebody else."""
         user = self.user()
         if user.role != Role.OPERATOR:
-            raise NotAuthorised(f"this is for operators, and {user.name} is a {user.role}")
+            raise NotAuthorised(
+                f"this is for operators, and {user.name} is a {user.role}: an operator can do it, or change the role"
+            )
         return user
 
     def self_or_operator(self, user_id: uuid.UUID) -> User:

@@ -125,7 +125,7 @@ def _users(url: str | None, data_dir: Path | None) -> Iterator[tuple[Users, Toke
         reason = str(error)
     else:
         return
-    errors.print(reason, style="red", highlight=False, markup=False)
+    errors.print(reason, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(1)
 
 

@@ -83,7 +83,7 @@ class Tokens:
             query = select(User, Token).join(Token, Token.user_id == User.id).where(Token.digest == _digest(secret))
             found = session.execute(query).one_or_none()
         if found is None or found.Token.expires <= moment or found.User.disabled:
-            raise NotLoggedIn("the token does not count (any more): log in again")
+            raise NotLoggedIn("this is no token of this service, or it has expired or been revoked: log in here")
         user, token = found.User, found.Token
         if token.used is None or moment - token.used >= USED_EVERY:
             with self._database.write() as session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -236,19 +237,24 @@ def _wait_with_progress(platform: LocalPlatform, buyer: flow.Buyer, training_id:
 
 
 def _wait_for_the_user(platform: LocalPlatform, training_id: str, console: Console) -> None:
-    urls = platform.urls
-    owner_ports = " ".join(str(port) for port in platform.ports.owners)
-    json_header = "-H 'Content-Type: application/json'"
+    urls, first_port = platform.urls, platform.ports.owners[0]
+    deltaml = f"{Path(sys.executable).parent}/deltaml"
+    users = {"buyer": "buyer", "aggregator": "aggregator operator", "owner-1": "owner-1"}
+    as_who = {name: f'--oauth2-bearer "$(token {user})"' for name, user in users.items()}
     commands = {
-        "The model, its weights and its metrics": f"curl {urls['buyer']}/models/{training_id}",
-        "Roles, time and bytes": f"curl {urls['aggregator']}/model/{training_id}",
-        "What the first owner sees": f"curl {urls['owner-1']}/models",
-        "Its account and the contract": f"curl {urls['owner-1']}/contract",
+        "The user of a service, with a new token from its database": (
+            f"token() {{ {deltaml} user token --data-dir {platform.directory}/$1 --email ${{2:-$1}}@example.org; }}"
+        ),
+        "The model, its weights and its metrics": f"curl {as_who['buyer']} {urls['buyer']}/models/{training_id}",
+        "Roles, time and bytes": f"curl {as_who['aggregator']} {urls['aggregator']}/model/{training_id}",
+        "What the first owner sees": f"curl {as_who['owner-1']} {urls['owner-1']}/models",
+        "Its account and the contract": f"curl {as_who['owner-1']} {urls['owner-1']}/contract",
         "Order another model, which has an id": (
-            f"curl {urls['buyer']}/models {json_header} -d @{platform.directory}/order.json"
+            f"curl {as_who['buyer']} {urls['buyer']}/models --json @{platform.directory}/order.json"
         ),
         "and accept it at every owner": (
-            f"for port in {owner_ports}; do curl -X PUT http://127.0.0.1:$port/trainings/ID/accept; done"
+            f'for n in {{1..{len(platform.ports.owners)}}}; do curl --oauth2-bearer "$(token owner-$n)"'
+            f" -X PUT http://127.0.0.1:$(({first_port - 1} + n))/trainings/ID/accept; done"
         ),
     }
     console.print(f"\nEverything is up; logs and data are in {platform.directory}. Go on with:\n")

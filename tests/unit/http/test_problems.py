@@ -167,7 +167,15 @@ def test_wrong_method_is_told_the_right_ones(app: Flask, client: FlaskClient) ->
     def fail() -> str:
         raise MethodNotAllowed(["PUT", "GET"])
 
-    assert client.get("/").headers["Allow"] == "GET, PUT"
+    answer = client.get("/")
+    assert answer.headers["Allow"] == "GET, PUT"
+    assert json.loads(answer.data)["detail"] == "the methods of this route are GET, PUT"
+
+
+def test_wrong_route_is_told_where_the_right_ones_are(client: FlaskClient) -> None:
+    answer = client.get("/model")
+    assert answer.status_code == 404
+    assert "/doc/ shows the routes" in json.loads(answer.data)["detail"]
 
 
 def test_unexpected_error_says_nothing_of_itself(app: Flask, client: FlaskClient) -> None:

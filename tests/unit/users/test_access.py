@@ -89,7 +89,9 @@ def test_viewer_reads_and_operator_writes_unless_the_route_is_for_users(service:
     assert bob.post("/predictions").status_code == 201
     answer = bob.post("/models")
     assert answer.status_code == 403
-    assert answer.get_json()["detail"] == "this is for operators, and Bob is a viewer"
+    assert answer.get_json()["detail"] == (
+        "this is for operators, and Bob is a viewer: an operator can do it, or change the role"
+    )
     assert service.changed == 1
     assert ada.post("/models").status_code == 201
 
