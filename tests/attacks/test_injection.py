@@ -53,6 +53,8 @@ def test_a_users_name_and_address_are_text(town: Town, http: requests.Session, s
     user = f"{url}/{made.json()['id']}"
     assert (made.json()["name"], made.json()["email"]) == (text, email.casefold())
     assert unharmed(http.get(user)).json() == made.json()
+    again = unharmed(http.post(url, json={"name": text, "email": email, "password": PASSWORD}))
+    assert text.replace(" ", "") in refused(again, 409)
     changed = unharmed(http.put(user, json={"name": text * 2, "email": email}))
     assert changed.json()["name"] == text * 2
     assert http.delete(user).status_code == 204

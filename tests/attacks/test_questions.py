@@ -257,7 +257,7 @@ def statement_of(products: tuple[MaskedModels, Products], sums: bytes) -> TotalS
     return statement_of_totals(totals, models, answered.ciphertexts)
 
 
-def test_no_route_decrypts_weights(http: requests.Session, held: Held, buyer_routes: list[tuple[str, str]]) -> None:
+def test_no_route_of_the_buyer_decrypts_weights(held: Held, buyer_routes: list[tuple[str, str]]) -> None:
     """Each route, with each kind of question, about the model itself and without its token."""
     ask = voice(held.town.platform, "aggregator")
     one = held.model[:512]
