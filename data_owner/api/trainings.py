@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
-from flask import Blueprint, Response
-from flask.typing import ResponseReturnValue
+from flask import Response
 
 from commons.errors import NotAuthorised
 from commons.http.request_signing import RequestVerifier
+from commons.http.routes import Routes
 from commons.http.signatures import Question, Signatures, answer
 from commons.protocol.messages import (
     CosignQuestion,
@@ -45,16 +45,17 @@ def blueprint(
     signatures: Signatures,
     nudge: Callable[[uuid.UUID], None],
     requests: RequestVerifier,
-) -> Blueprint:
+) -> Routes:
     """Make the routes."""
-    routes = Blueprint("trainings", __name__, url_prefix="/trainings")
+    routes = Routes("trainings", __name__, "Trainings", url_prefix="/trainings")
+    between = routes.between_services
 
     def asked(model: type[AboutTraining], training_id: uuid.UUID) -> Question[AboutTraining]:
         aggregator = requests.require(lambda: [storage.training(training_id).aggregator])
         return signatures.read_from(aggregator, model, training_id)
 
-    @routes.post("")
-    def offer() -> ResponseReturnValue:
+    @routes.post("", **between("Offer a training", TrainingRequest))
+    def offer() -> Response:
         caller = requests.caller()
         question = signatures.read(TrainingRequest)
         request, sender = question.content, question.sender
@@ -63,46 +64,46 @@ def blueprint(
         participation.offer(request, caller)
         return signatures.acknowledge(question)
 
-    @routes.patch("/<uuid:training_id>")
-    def notice(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.patch("/<uuid:training_id>", **between("Say that something changed on chain", Notice))
+    def notice(training_id: uuid.UUID) -> Response:
         question = asked(Notice, training_id)
         nudge(training_id)
         return signatures.acknowledge(question)
 
-    @routes.post("/<uuid:training_id>/moments")
-    def moments(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.post("/<uuid:training_id>/moments", **between("Ask for moments of the rows", MomentsQuestion))
+    def moments(training_id: uuid.UUID) -> Response:
         return answer(answering.moments(asked(MomentsQuestion, training_id)))
 
-    @routes.patch("/<uuid:training_id>/moments")
-    def cosign_moments(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.patch("/<uuid:training_id>/moments", **between("Ask to co-sign sums of moments", MomentsCosignQuestion))
+    def cosign_moments(training_id: uuid.UUID) -> Response:
         return answer(answering.cosign_moments(asked(MomentsCosignQuestion, training_id)))
 
-    @routes.put("/<uuid:training_id>/moments")
-    def standardise(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.put("/<uuid:training_id>/moments", **between("Say what to standardise by", Moments))
+    def standardise(training_id: uuid.UUID) -> Response:
         return answer(answering.standardise(asked(Moments, training_id)))
 
-    @routes.put("/<uuid:training_id>")
-    def update(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.put("/<uuid:training_id>", **between("Ask for the update of a round", RoundQuestion))
+    def update(training_id: uuid.UUID) -> Response:
         return answer(answering.update(asked(RoundQuestion, training_id)))
 
-    @routes.post("/<uuid:training_id>")
-    def local_model(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.post("/<uuid:training_id>", **between("Ask for the local model", LocalModelQuestion))
+    def local_model(training_id: uuid.UUID) -> Response:
         return answer(answering.local_model(asked(LocalModelQuestion, training_id)))
 
-    @routes.post("/<uuid:training_id>/metrics")
-    def score(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.post("/<uuid:training_id>/metrics", **between("Ask for scores of masked models", ScoreQuestion))
+    def score(training_id: uuid.UUID) -> Response:
         return answer(answering.score(asked(ScoreQuestion, training_id)))
 
-    @routes.post("/<uuid:training_id>/cosign")
-    def cosign(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.post("/<uuid:training_id>/cosign", **between("Ask to co-sign sums of scores", CosignQuestion))
+    def cosign(training_id: uuid.UUID) -> Response:
         return answer(answering.cosign(asked(CosignQuestion, training_id)))
 
-    @routes.put("/<uuid:training_id>/metrics")
-    def metric(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.put("/<uuid:training_id>/metrics", **between("Say what a model's error is", Metric))
+    def metric(training_id: uuid.UUID) -> Response:
         return answer(reviewing.take_note(asked(Metric, training_id)))
 
-    @routes.get("/<uuid:training_id>/evidence")
-    def evidence(training_id: uuid.UUID) -> ResponseReturnValue:
+    @routes.get("/<uuid:training_id>/evidence", **between("Show the evidence of a dispute", None))
+    def evidence(training_id: uuid.UUID) -> Response:
         caller = requests.caller()
         return Response(reviewing.evidence(training_id, caller), content_type="application/octet-stream")
 

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
-from flask import Blueprint, Response
-from flask.typing import ResponseReturnValue
+from flask import Response
 
 from commons.http.request_signing import RequestVerifier
+from commons.http.routes import Routes
 from commons.http.signatures import Question, Signatures, answer
 from commons.protocol.messages import (
     Delivery,
@@ -40,51 +40,52 @@ def blueprint(
     reviewing: Reviewing,
     nudge: Callable[[uuid.UUID], None],
     requests: RequestVerifier,
-) -> Blueprint:
+) -> Routes:
     """Make the routes."""
-    routes = Blueprint("trainings", __name__, url_prefix="/models")
+    routes = Routes("trainings", __name__, "Trainings", url_prefix="/models")
+    between = routes.between_services
 
     def asked(kind: type[AboutTraining], training: uuid.UUID) -> Question[AboutTraining]:
         aggregator = requests.require(lambda: [storage.model(training).terms["aggregator"]])
         return signatures.read_from(aggregator, kind, training)
 
-    @routes.patch("/<uuid:training>")
-    def refresh(training: uuid.UUID) -> ResponseReturnValue:
-        question = asked(MaskedRound, training)
+    @routes.patch("/<uuid:model_id>", **between("Refresh a round's masked sum", MaskedRound))
+    def refresh(model_id: uuid.UUID) -> Response:
+        question = asked(MaskedRound, model_id)
         return answer(answering.refresh(question.content, question.signed))
 
-    @routes.post("/<uuid:training>/mse")
-    def multiply(training: uuid.UUID) -> ResponseReturnValue:
-        question = asked(MaskedModels, training)
+    @routes.post("/<uuid:model_id>/mse", **between("Multiply masked models with themselves", MaskedModels))
+    def multiply(model_id: uuid.UUID) -> Response:
+        question = asked(MaskedModels, model_id)
         return answer(answering.multiply(question.content, question.signed))
 
-    @routes.patch("/<uuid:training>/mse")
-    def open_totals(training: uuid.UUID) -> ResponseReturnValue:
-        question = asked(Totals, training)
+    @routes.patch("/<uuid:model_id>/mse", **between("Open the validators' sums", Totals))
+    def open_totals(model_id: uuid.UUID) -> Response:
+        question = asked(Totals, model_id)
         return answer(answering.open(question.content, question.signed))
 
-    @routes.patch("/<uuid:training>/moments")
-    def open_moments(training: uuid.UUID) -> ResponseReturnValue:
-        question = asked(MomentsTotals, training)
+    @routes.patch("/<uuid:model_id>/moments", **between("Open the sums to standardise by", MomentsTotals))
+    def open_moments(model_id: uuid.UUID) -> Response:
+        question = asked(MomentsTotals, model_id)
         return answer(answering.open_moments(question.content, question.signed))
 
-    @routes.put("/<uuid:training>")
-    def deliver(training: uuid.UUID) -> ResponseReturnValue:
-        caller = requests.require(lambda: settlement.deliverers(storage.model(training).id))
-        question = signatures.read_from(caller, Delivery, training)
+    @routes.put("/<uuid:model_id>", **between("Deliver the model", Delivery))
+    def deliver(model_id: uuid.UUID) -> Response:
+        caller = requests.require(lambda: settlement.deliverers(storage.model(model_id).id))
+        question = signatures.read_from(caller, Delivery, model_id)
         settlement.receive(question.content, caller)
-        nudge(training)
+        nudge(model_id)
         return signatures.acknowledge(question)
 
-    @routes.post("/<uuid:training>/notice")
-    def notice(training: uuid.UUID) -> ResponseReturnValue:
-        question = asked(Notice, training)
-        nudge(training)
+    @routes.post("/<uuid:model_id>/notice", **between("Say that something changed on chain", Notice))
+    def notice(model_id: uuid.UUID) -> Response:
+        question = asked(Notice, model_id)
+        nudge(model_id)
         return signatures.acknowledge(question)
 
-    @routes.get("/<uuid:training>/evidence")
-    def evidence(training: uuid.UUID) -> ResponseReturnValue:
+    @routes.get("/<uuid:model_id>/evidence", **between("Show the evidence of a dispute", None))
+    def evidence(model_id: uuid.UUID) -> Response:
         caller = requests.caller()
-        return Response(reviewing.evidence(storage.model(training).id, caller), content_type="application/octet-stream")
+        return Response(reviewing.evidence(storage.model(model_id).id, caller), content_type="application/octet-stream")
 
     return routes
