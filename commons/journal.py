@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Column, Integer, LargeBinary, String, Table, Uuid, bindparam, func, insert, select
@@ -96,6 +96,13 @@ class Journal:
         with self._database.engine.begin() as connection:
             last: int | None = connection.execute(_LAST, {"training_id": training_id, "kind": kind}).scalar_one()
         return last
+
+    def lasts(self, training_ids: Sequence[uuid.UUID], kind: str) -> dict[uuid.UUID, int]:
+        """Return the highest round that has an entry of that kind, of those of the trainings that have one."""
+        query = select(JOURNAL.c.training_id, func.max(JOURNAL.c.round)).group_by(JOURNAL.c.training_id)
+        wanted = query.where(JOURNAL.c.training_id.in_(training_ids), JOURNAL.c.kind == kind)
+        with self._database.engine.begin() as connection:
+            return {training_id: round_ for training_id, round_ in connection.execute(wanted)}
 
     def once(
         self, training_id: uuid.UUID, kind: str, round_: int, question: bytes, answer: Callable[[], bytes]

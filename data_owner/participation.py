@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Sequence
 
 import structlog
 
@@ -15,7 +16,7 @@ from commons.crypto.proofs import KeyProof, verify_key
 from commons.errors import Conflict, NotAuthorised, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.peer import Peers
 from commons.learning.local_steps import require_stable
-from commons.learning.statistics import GramStatistics
+from commons.learning.statistics import GramStatistics, TableStatistics
 from commons.protocol.messages import Order, TrainingRequest
 from commons.protocol.signed import proof_context
 from data_owner import datasets
@@ -125,6 +126,12 @@ class Participation:
         fitting = (d for d in self._storage.datasets() if not datasets.mismatches(d.table, requirements))
         return next(fitting, None)
 
+    def on_offer(self) -> dict[uuid.UUID, str | None]:
+        """Return what is missing for each training on offer, in plain words: None where a dataset fits."""
+        trainings = self._storage.trainings((Status.OFFERED,))
+        tables = self._tables() if trainings else []
+        return {training.id: _missing(tables, training.parsed_order) for training in trainings}
+
     def accept(self, training_id: uuid.UUID) -> Training:
         """Accept a training: on chain, with the newest dataset that fits.
 
@@ -160,13 +167,12 @@ class Participation:
             training = self.follow(training_id)
         return training
 
-    def what_is_missing(self, order: Order) -> str:
-        """Say in plain words why no dataset fits an order."""
-        reports = [
-            f"{dataset.name}: {'; '.join(datasets.mismatches(dataset.table, order.data_requirements))}"
-            for dataset in self._storage.datasets()
-        ]
-        return " / ".join(reports) or "upload a dataset with the order's columns"
+    def what_is_missing(self, order: Order) -> str | None:
+        """Say in plain words why no dataset fits an order; None if one does."""
+        return _missing(self._tables(), order)
+
+    def _tables(self) -> list[tuple[str, TableStatistics]]:
+        return [(dataset.name, dataset.table) for dataset in self._storage.datasets()]
 
     def follow(self, training_id: uuid.UUID) -> Training:
         """Bring a training to where the chain says it stands, and withdraw what it earned."""
@@ -229,6 +235,14 @@ class Participation:
             calls.announce_acceptance(self._peers, training.aggregator_url, training.aggregator, training.id, own)
         except (PeerUnavailable, PeerRefused, VerificationFailed) as error:  # it reads the chain anyway, a little later
             log.warning("acceptance not announced", training=str(training.id), error=str(error))
+
+
+def _missing(tables: Sequence[tuple[str, TableStatistics]], order: Order) -> str | None:
+    reports = [(name, datasets.mismatches(table, order.data_requirements)) for name, table in tables]
+    if not all(reasons for _, reasons in reports):
+        return None
+    said = " / ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in reports)
+    return said or "upload a dataset with the order's columns"
 
 
 def statistics_for(dataset: Dataset, order: Order) -> GramStatistics:

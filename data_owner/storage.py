@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, MetaData, select
+from sqlalchemy import ColumnElement, ForeignKey, MetaData, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
@@ -125,6 +125,13 @@ class Storage:
         with self._database.read() as session:
             return list(session.scalars(select(Dataset).order_by(Dataset.created.desc(), Dataset.id)))
 
+    def dataset_page(self, limit: int, offset: int) -> tuple[list[Dataset], int]:
+        """Return `limit` datasets after the first `offset`, the newest first, and how many there are in all."""
+        newest = select(Dataset).order_by(Dataset.created.desc(), Dataset.id)
+        with self._database.read() as session:
+            total = session.scalar(select(func.count()).select_from(Dataset)) or 0
+            return list(session.scalars(newest.limit(limit).offset(offset))), total
+
     def dataset(self, dataset_id: uuid.UUID) -> Dataset:
         """Return a dataset; NotFound if there is none of that id."""
         with self._database.read() as session:
@@ -154,6 +161,13 @@ class Storage:
         with self._database.read() as session:
             query = select(Training).where(Training.status.in_(statuses))
             return list(session.scalars(query.order_by(Training.created.desc(), Training.id)))
+
+    def training_page(self, wanted: ColumnElement[bool], limit: int, offset: int) -> tuple[list[Training], int]:
+        """Return `limit` of the wanted training requests after the first `offset`, the newest first, and how many."""
+        newest = select(Training).where(wanted).order_by(Training.created.desc(), Training.id)
+        with self._database.read() as session:
+            total = session.scalar(select(func.count()).select_from(Training).where(wanted)) or 0
+            return list(session.scalars(newest.limit(limit).offset(offset))), total
 
     def move(self, training_id: uuid.UUID, to: Status, **values: Any) -> Training:
         """Move a training along its lifecycle and set columns with it.
@@ -191,3 +205,12 @@ class Storage:
         with self._database.read() as session:
             query = select(Metric).where(Metric.training_id == training_id).order_by(Metric.iteration)
             return list(session.scalars(query))
+
+    def metrics_of(self, training_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[Metric]]:
+        """Return the MSEs of several trainings by iteration."""
+        found: dict[uuid.UUID, list[Metric]] = {training_id: [] for training_id in training_ids}
+        with self._database.read() as session:
+            query = select(Metric).where(Metric.training_id.in_(training_ids)).order_by(Metric.iteration)
+            for metric in session.scalars(query):
+                found[metric.training_id].append(metric)
+        return found

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, MetaData, select
+from sqlalchemy import BigInteger, ForeignKey, MetaData, func, select, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
@@ -131,6 +131,17 @@ class Storage:
         with self._database.read() as session:
             return list(session.scalars(select(DataOwner).order_by(DataOwner.registered, DataOwner.address)))
 
+    def data_owner_page(self, limit: int, offset: int, address: str | None = None) -> tuple[list[DataOwner], int]:
+        """Return `limit` registered data owners after the first `offset`, the first first, and how many in all.
+
+        With an address, however its letters are written, that is the one of that address.
+        """
+        wanted = true() if address is None else func.lower(DataOwner.address) == address.lower()
+        oldest = select(DataOwner).where(wanted).order_by(DataOwner.registered, DataOwner.address)
+        with self._database.read() as session:
+            total = session.scalar(select(func.count()).select_from(DataOwner).where(wanted)) or 0
+            return list(session.scalars(oldest.limit(limit).offset(offset))), total
+
     def add(self, training: Training) -> None:
         """Add a training, unless it is known already."""
         with self._database.write() as session:
@@ -147,6 +158,13 @@ class Storage:
         with self._database.read() as session:
             query = select(Training).where(Training.status.in_(statuses))
             return list(session.scalars(query.order_by(Training.created.desc(), Training.id)))
+
+    def training_page(self, limit: int, offset: int) -> tuple[list[Training], int]:
+        """Return `limit` trainings after the first `offset`, the newest first, and how many there are in all."""
+        newest = select(Training).order_by(Training.created.desc(), Training.id)
+        with self._database.read() as session:
+            total = session.scalar(select(func.count()).select_from(Training)) or 0
+            return list(session.scalars(newest.limit(limit).offset(offset))), total
 
     def offered(self, training_id: uuid.UUID) -> set[str]:
         """Return the addresses of the owners that were told of a training."""

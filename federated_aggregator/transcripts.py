@@ -6,7 +6,7 @@ They are what a restart goes on from, and what the arbiter of a dispute is shown
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from commons.chain.connection import Connection
@@ -46,6 +46,10 @@ class Transcripts:
     def last(self, training_id: uuid.UUID, kind: str) -> int | None:
         """Return the highest round that has a record of that kind."""
         return self._journal.last(training_id, kind)
+
+    def lasts(self, training_ids: Sequence[uuid.UUID], kind: str) -> dict[uuid.UUID, int]:
+        """Return the highest round that has a record of that kind, of those of the trainings that have one."""
+        return self._journal.lasts(training_ids, kind)
 
     def root(self, training_id: uuid.UUID) -> bytes:
         """Return the Merkle root over what was written so far."""

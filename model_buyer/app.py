@@ -85,7 +85,7 @@ def create_app(
     app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
     app.register_blueprint(contract.blueprint(chain, ordering.moving))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
-    app.register_blueprint(models.blueprint(storage, accounts, ordering))
+    app.register_blueprint(models.blueprint(storage, predictions, accounts, ordering))
     app.register_blueprint(predictions_api.blueprint(storage, predictions, accounts.access, limit_bytes))
     app.register_blueprint(
         trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, requests)

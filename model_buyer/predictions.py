@@ -237,7 +237,11 @@ class Predictions:
 
 
 def _of(user_id: uuid.UUID) -> Select[Prediction]:
-    return select(Prediction).join(Model, Model.id == Prediction.model_id).where(Model.user_id == user_id)
+    return (
+        select(Prediction)
+        .join(Model, Model.id == Prediction.model_id)
+        .where(Model.user_id == user_id, Model.removed.is_(None))
+    )
 
 
 def _own_file(session: Session, user_id: uuid.UUID, file_id: uuid.UUID) -> File:

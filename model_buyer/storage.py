@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, MetaData, func, select
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ForeignKey, MetaData, Select, bindparam, func, select, update
+from sqlalchemy.orm import Mapped, defer, mapped_column
 
 from commons import database
 from commons.database import Database, Decimal, now
@@ -98,6 +99,14 @@ class Metric(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+@dataclass(frozen=True)
+class Version:
+    """Whose an order is, and when it, or a metric of it, changed last."""
+
+    user_id: uuid.UUID
+    updated: datetime
+
+
 class Storage:
     """Queries and changes of the buyer's tables."""
 
@@ -127,10 +136,23 @@ class Storage:
             raise NotFound(f"there is no model {model_id}")
         return model
 
+    def version(self, model_id: uuid.UUID) -> Version:
+        """Return which version of an order there is, and who sees it; NotFound if nobody does."""
+        with self._database.engine.begin() as connection:
+            row = connection.execute(_VERSION, {"model_id": model_id}).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no model {model_id}")
+        return Version(*row)
+
+    def with_metrics(self, model_id: uuid.UUID) -> tuple[Model, list[Metric]]:
+        """Return an order and its MSEs by iteration, both as they were at one moment."""
+        with self._database.read() as session:
+            return find(session, Model, model_id), list(session.scalars(_metrics(model_id)))
+
     def page(self, user_id: uuid.UUID, limit: int, offset: int) -> tuple[list[Model], int]:
         """Return `limit` of the orders that a user sees after the first `offset`, the newest first, and how many."""
         own = (Model.user_id == user_id, Model.removed.is_(None))
-        newest = select(Model).where(*own).order_by(Model.created.desc(), Model.id)
+        newest = select(Model).where(*own).order_by(Model.created.desc(), Model.id).options(*_SECRETS)
         with self._database.read() as session:
             total = session.scalar(select(func.count()).select_from(Model).where(*own)) or 0
             return list(session.scalars(newest.limit(limit).offset(offset))), total
@@ -178,9 +200,20 @@ class Storage:
         """Record an MSE; a later one of the same iteration replaces it."""
         with self._database.write() as session:
             session.merge(Metric(training_id=training_id, iteration=iteration, mse=mse))
+            session.execute(update(Model).where(Model.id == training_id).values(updated=now()))
 
     def metrics(self, training_id: uuid.UUID) -> list[Metric]:
         """Return the MSEs of a training by iteration."""
         with self._database.read() as session:
-            query = select(Metric).where(Metric.training_id == training_id).order_by(Metric.iteration)
-            return list(session.scalars(query))
+            return list(session.scalars(_metrics(training_id)))
+
+
+_VERSION = select(Model.user_id, Model.updated).where(Model.id == bindparam("model_id"), Model.removed.is_(None))
+"""Asked by everybody who waits for a model, again and again."""
+
+_SECRETS = [defer(column, raiseload=True) for column in (Model.sealed_key, Model.key_proof, Model.claim)]
+"""What no list shows, and is long."""
+
+
+def _metrics(training_id: uuid.UUID) -> Select[Metric]:
+    return select(Metric).where(Metric.training_id == training_id).order_by(Metric.iteration)

@@ -272,7 +272,7 @@ class Arbiter:
     def _owner_url(self, address: str, aggregator_url: str) -> str:
         if address.lower() in self._urls:
             return self._urls[address.lower()]
-        with self._download(f"{aggregator_url}/dataowner", LARGEST_LIST_BYTES) as file:
+        with self._download(f"{aggregator_url}/dataowner?address={address}", LARGEST_LIST_BYTES) as file:
             data = file.read()
         try:
             owners = _Owners.model_validate_json(data).data_owners

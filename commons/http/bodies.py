@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from http import HTTPStatus
 from typing import TypeVar
 
 from flask import Response, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, PreconditionFailed, UnsupportedMediaType
 
 from commons.errors import InvalidInput
 from commons.protocol.messages import Body, Message
@@ -70,6 +71,30 @@ def message(content: Message | bytes) -> Response:
 def negotiated(content: Message) -> Response:
     """Answer with a message to whoever accepts MessagePack, with JSON to people."""
     return message(content) if request.accept_mimetypes.best == MESSAGEPACK else document(content)
+
+
+def tagged(content: bytes, tag: str | None = None) -> Response:
+    """Answer a user with a JSON document that names its version (ETag), or with 304 to who has it (If-None-Match).
+
+    Parameters
+    ----------
+    content : bytes
+        The document.
+    tag : str, optional
+        What names the version, if not the content's own hash.
+    """
+    answer = Response(content, content_type="application/json")
+    answer.set_etag(tag or hashlib.sha256(content).hexdigest()[:32])
+    answer.cache_control.private = True
+    answer.cache_control.no_cache = True  # what is kept is asked for again
+    answer.make_conditional(request)
+    return answer
+
+
+def require_match(tag: str) -> None:
+    """Raise PreconditionFailed unless the client means this version (If-Match), or does not say which one."""
+    if request.if_match and not request.if_match.contains(tag):
+        raise PreconditionFailed("it has changed since you saw it: look again, and send its ETag")
 
 
 def document(model: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:

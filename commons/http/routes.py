@@ -50,6 +50,9 @@ TOKEN_IF_ANY: Security = [{}, *TOKEN]
 PUBLIC: Security = [{}]
 """The security of a route for anyone."""
 
+NOT_MODIFIED: Responses = {HTTPStatus.NOT_MODIFIED: {"description": "Still what the ETag in If-None-Match names"}}
+"""What a route of one thing answers to who has it already."""
+
 _VARIABLE = re.compile(r"<(?:(\w+):)?(\w+)>")
 _NEEDED: dict[str, tuple[HTTPStatus, ...]] = {
     "body": (

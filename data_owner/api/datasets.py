@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 
 from commons.http import uploads
+from commons.http.documents import Listing, Page
 from commons.http.routes import Routes, problems
-from commons.protocol.messages import Body
+from commons.protocol.messages import Body, DataRequirements
 from data_owner import datasets
-from data_owner.storage import Dataset, Status, Storage, Training
+from data_owner.storage import Dataset, Status, Storage
 
 
 class Column(Body):
@@ -35,13 +36,13 @@ class DatasetDocument(Body):
     created: datetime
 
 
-class DatasetList(Body):
-    """The owner's datasets."""
+class DatasetList(Listing):
+    """Some of the owner's datasets, the newest first."""
 
     datasets: list[DatasetDocument]
 
 
-def document(dataset: Dataset, on_offer: Sequence[Training]) -> DatasetDocument:
+def document(dataset: Dataset, on_offer: Mapping[uuid.UUID, DataRequirements]) -> DatasetDocument:
     """Return a dataset as users see it, with those of the training requests on offer that it fits."""
     table = dataset.table
     return DatasetDocument(
@@ -53,9 +54,9 @@ def document(dataset: Dataset, on_offer: Sequence[Training]) -> DatasetDocument:
             for name, low, high in zip(table.columns, table.minima, table.maxima, strict=True)
         ],
         fits=[
-            training.id
-            for training in on_offer
-            if not datasets.mismatches(table, training.parsed_order.data_requirements)
+            training_id
+            for training_id, requirements in on_offer.items()
+            if not datasets.mismatches(table, requirements)
         ],
         created=dataset.created,
     )
@@ -75,8 +76,9 @@ def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Routes:
     """
     routes = Routes("datasets", __name__, "The owner's data, of which only sums are kept", url_prefix="/datasets")
 
-    def on_offer() -> list[Training]:
-        return storage.trainings((Status.OFFERED,))
+    def on_offer() -> dict[uuid.UUID, DataRequirements]:
+        offered = storage.trainings((Status.OFFERED,))
+        return {training.id: training.parsed_order.data_requirements for training in offered}
 
     @routes.post(
         "", responses={HTTPStatus.CREATED: DatasetDocument, **uploads.REFUSALS}, openapi_extensions=uploads.FORM
@@ -91,10 +93,12 @@ def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Routes:
         return document(dataset, on_offer())
 
     @routes.get("", responses={HTTPStatus.OK: DatasetList})
-    def list_all() -> DatasetList:
+    def list_all(query: Page) -> DatasetList:
         """List the datasets."""
         offers = on_offer()
-        return DatasetList(datasets=[document(dataset, offers) for dataset in storage.datasets()])
+        found, total = storage.dataset_page(query.limit, query.offset)
+        listed = [document(dataset, offers) for dataset in found]
+        return DatasetList(datasets=listed, total=total, limit=query.limit, offset=query.offset)
 
     @routes.get("/<uuid:dataset_id>", responses={HTTPStatus.OK: DatasetDocument})
     def show(dataset_id: uuid.UUID) -> DatasetDocument:

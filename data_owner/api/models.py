@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Literal, cast, get_args
 
+from flask import Response
 from pydantic import field_validator
+from sqlalchemy import ColumnElement, and_, or_, true
 
-from commons.http.documents import DisputeDocument, Wei
-from commons.http.routes import Routes, problems
+from commons.http import bodies
+from commons.http.documents import DisputeDocument, Listing, Page, Wei
+from commons.http.routes import NOT_MODIFIED, Routes, problems
 from commons.learning.contributions import UNIT
 from commons.protocol.messages import Body, Order
 from data_owner.participation import Participation
-from data_owner.storage import Status, Storage, Training
+from data_owner.storage import Metric, Status, Storage, Training
 
 Visible = Literal["WAITING", "READY", "INITIATED", "IN_PROGRESS", "FINISHED", "FAILED"]
 """Where a training stands, as users see it."""
 
 
-class Filter(Body):
-    """Which trainings."""
+class Filter(Page):
+    """Which trainings, and which part of their list."""
 
     status: Visible | None = None
 
@@ -60,8 +64,8 @@ class TrainingDocument(Body):
     order: Order
 
 
-class TrainingList(Body):
-    """The training requests."""
+class TrainingList(Listing):
+    """Some of the training requests, the newest first."""
 
     models: list[TrainingDocument]
 
@@ -70,17 +74,18 @@ def blueprint(storage: Storage, participation: Participation) -> Routes:
     """Make the routes."""
     routes = Routes("models", __name__, "Training requests, and taking part")
 
-    def document(training: Training) -> TrainingDocument:
+    def shown(training: Training) -> TrainingDocument:
+        missing = participation.what_is_missing(training.parsed_order) if training.status == Status.OFFERED else None
+        return document(training, missing, storage.metrics(training.id))
+
+    def document(training: Training, missing: str | None, metrics: Sequence[Metric]) -> TrainingDocument:
         order = training.parsed_order
-        status, missing = training.status, None
+        status = training.status
         if status == Status.OFFERED:
-            fitting = participation.fitting_dataset(order)
-            status = "WAITING" if fitting is None else "READY"
-            missing = participation.what_is_missing(order) if fitting is None else None
+            status = "READY" if missing is None else "WAITING"
         elif status == Status.ACCEPTING:
             status = "READY"
         scale = order.target_scale**2 / UNIT
-        metrics = storage.metrics(training.id)
         first, last = (metrics[0].mse, metrics[-1].mse) if metrics else (0, 0)
         return TrainingDocument(
             id=training.id,
@@ -106,13 +111,16 @@ def blueprint(storage: Storage, participation: Participation) -> Routes:
     @routes.get("/models", responses={HTTPStatus.OK: TrainingList})
     def list_all(query: Filter) -> TrainingList:
         """List the training requests, or those with a status."""
-        documents = [document(training) for training in storage.trainings()]
-        return TrainingList(models=[each for each in documents if query.status in (None, each.status)])
+        missing = participation.on_offer()
+        found, total = storage.training_page(_wanted(query.status, missing), query.limit, query.offset)
+        metrics = storage.metrics_of([training.id for training in found])
+        listed = [document(each, missing.get(each.id), metrics[each.id]) for each in found]
+        return TrainingList(models=listed, total=total, limit=query.limit, offset=query.offset)
 
-    @routes.get("/models/<uuid:training_id>", responses={HTTPStatus.OK: TrainingDocument})
-    def show(training_id: uuid.UUID) -> TrainingDocument:
+    @routes.get("/models/<uuid:training_id>", responses={HTTPStatus.OK: TrainingDocument, **NOT_MODIFIED})
+    def show(training_id: uuid.UUID) -> Response:
         """Show a training request."""
-        return document(storage.training(training_id))
+        return bodies.tagged(shown(storage.training(training_id)).model_dump_json().encode())
 
     @routes.put(
         "/trainings/<uuid:training_id>/accept",
@@ -125,6 +133,20 @@ def blueprint(storage: Storage, participation: Participation) -> Routes:
     )
     def accept(training_id: uuid.UUID) -> TrainingDocument:
         """Take part in a training, with a dataset that fits."""
-        return document(participation.accept(training_id))
+        return shown(participation.accept(training_id))
 
     return routes
+
+
+def _wanted(status: Visible | None, missing: Mapping[uuid.UUID, str | None]) -> ColumnElement[bool]:
+    fitting = [training_id for training_id, reason in missing.items() if reason is None]
+    match status:
+        case None:
+            return true()
+        case "WAITING":
+            return and_(Training.status == Status.OFFERED, Training.id.not_in(fitting))
+        case "READY":
+            offered = and_(Training.status == Status.OFFERED, Training.id.in_(fitting))
+            return or_(Training.status == Status.ACCEPTING, offered)
+        case _:
+            return Training.status == status

@@ -11,10 +11,11 @@ from commons.chain.connection import Connection
 from commons.chain.marketplace import Role
 from commons.errors import Conflict, NotAuthorised
 from commons.http import bodies
+from commons.http.documents import Listing, Page
 from commons.http.request_signing import RequestVerifier
 from commons.http.routes import PUBLIC, TOKEN, Routes, problems
 from commons.http.signatures import Signatures, require_sender
-from commons.protocol.messages import AggregatorDescription, Body, OwnerRegistration
+from commons.protocol.messages import Address, AggregatorDescription, Body, OwnerRegistration
 from commons.users.access import Access
 from federated_aggregator.storage import Storage
 
@@ -27,10 +28,22 @@ class OwnerDocument(Body):
     registered: datetime
 
 
-class OwnerList(Body):
-    """The data owners that the aggregator knows."""
+class OwnerFilter(Page):
+    """Which part of the list of data owners, or which one of them."""
+
+    address: Address | None = None
+
+
+class OwnerList(Listing):
+    """Some of the data owners that the aggregator knows, the first first."""
 
     data_owners: list[OwnerDocument]
+
+
+class AggregatorAccount(Body):
+    """The account that the aggregator shall have."""
+
+    account: Address
 
 
 def blueprint(
@@ -38,6 +51,12 @@ def blueprint(
 ) -> Routes:
     """Make the routes."""
     routes = Routes("aggregator", __name__, "The aggregator itself, and the data owners that it knows")
+
+    def description() -> AggregatorDescription:
+        market = chain.marketplace()
+        if market.role(chain.address) != Role.FEDERATED_AGGREGATOR:
+            raise Conflict("the aggregator is not registered on chain yet: try again in a moment")
+        return AggregatorDescription(account=chain.address, contract=market.address, chain_id=market.chain_id)
 
     @routes.get(
         "/federated-aggregator",
@@ -49,12 +68,23 @@ def blueprint(
     )
     def describe() -> Response:
         """Say which account the aggregator has, and on which contract it works. In MessagePack to who asks for that."""
-        market = chain.marketplace()
-        if market.role(chain.address) != Role.FEDERATED_AGGREGATOR:
-            raise Conflict("the aggregator is not registered on chain yet: try again in a moment")
-        return bodies.negotiated(
-            AggregatorDescription(account=chain.address, contract=market.address, chain_id=market.chain_id)
-        )
+        return bodies.negotiated(description())
+
+    @routes.patch(
+        "/federated-aggregator",
+        responses={
+            HTTPStatus.OK: AggregatorDescription,
+            **problems(HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+        },
+    )
+    def change(body: AggregatorAccount) -> Response:
+        """Refuse another account: it is a private key, which no request carries. To name the one there is is fine."""
+        if body.account.lower() != chain.address.lower():
+            raise Conflict(
+                f"the aggregator's account is {chain.address}: another one is configured where its key is"
+                " (DELTAML_ACCOUNT_KEYSTORE), when no training is unfinished, and takes effect after a restart"
+            )
+        return bodies.document(description())
 
     @routes.post("/dataowner", **routes.between_services("Make an owner known", OwnerRegistration))
     def register() -> Response:
@@ -68,15 +98,16 @@ def blueprint(
         return signatures.acknowledge(question)
 
     @routes.get("/dataowner", responses={HTTPStatus.OK: OwnerList}, security=[*TOKEN, {"request_signature": []}])
-    def list_owners() -> OwnerList:
-        """List the data owners that are told of orders. An arbiter, too, may ask, by a signed request."""
+    def list_owners(query: OwnerFilter) -> OwnerList:
+        """List the data owners that are told of orders, or show one. An arbiter, too, may ask, by a signed request."""
         if "Signature-Input" in request.headers:
             caller = requests.caller()
             if chain.marketplace().role(caller) != Role.ARBITER:
                 raise NotAuthorised(f"signed by {caller}: this is for arbiters, and for users who are logged in")
         else:
             access.user()
-        found = storage.data_owners()
-        return OwnerList(data_owners=[OwnerDocument.model_validate(each, from_attributes=True) for each in found])
+        found, total = storage.data_owner_page(query.limit, query.offset, query.address)
+        listed = [OwnerDocument.model_validate(each, from_attributes=True) for each in found]
+        return OwnerList(data_owners=listed, total=total, limit=query.limit, offset=query.offset)
 
     return routes

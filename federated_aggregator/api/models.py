@@ -12,11 +12,14 @@ from flask import Response, request
 
 from commons.chain.arbitration import require_arbiter
 from commons.chain.connection import Connection
+from commons.http import bodies
+from commons.http.documents import Listing, Page
 from commons.http.request_signing import RequestVerifier
-from commons.http.routes import Routes, problems
+from commons.http.routes import NOT_MODIFIED, Routes, problems
 from commons.http.signatures import Signatures, require_sender
 from commons.learning.contributions import UNIT, shares
 from commons.protocol.messages import Acceptance, Body, ModelType, TrainingRequest
+from commons.protocol.transcript import Header
 from federated_aggregator.orchestration import Orchestration
 from federated_aggregator.storage import Status, Storage, Training
 from federated_aggregator.transcripts import Transcripts
@@ -36,8 +39,8 @@ class TrainingSummary(Body):
     updated_date: datetime
 
 
-class TrainingList(Body):
-    """The trainings."""
+class TrainingList(Listing):
+    """Some of the trainings, the newest first."""
 
     models: list[TrainingSummary]
 
@@ -93,9 +96,10 @@ def blueprint(
     """Make the routes."""
     routes = Routes("models", __name__, "Trainings")
 
-    def summary(training: Training) -> dict[str, Any]:
-        last = transcripts.last(training.id, "round")
-        return _summary(training, 0 if last is None else last + 1)
+    def roles(training_id: uuid.UUID) -> Roles:
+        # Asked again and again: of the chain until the training has begun, where its transcript says it.
+        known = transcripts.find(training_id, "header", 0, Header) or chain.marketplace().training(training_id)
+        return Roles(trainers=list(known.trainers), validators=list(known.validators))
 
     def owners(training_id: uuid.UUID) -> list[str]:
         return [owner.address for owner in chain.marketplace().training(storage.training(training_id).id).owners]
@@ -121,22 +125,25 @@ def blueprint(
         return signatures.acknowledge(question)
 
     @routes.get("/model", responses={HTTPStatus.OK: TrainingList})
-    def list_all() -> TrainingList:
+    def list_all(query: Page) -> TrainingList:
         """List the trainings."""
-        return TrainingList(models=[TrainingSummary(**summary(training)) for training in storage.trainings()])
+        found, total = storage.training_page(query.limit, query.offset)
+        last = transcripts.lasts([training.id for training in found], "round")
+        listed = [TrainingSummary(**_summary(training, last.get(training.id, -1) + 1)) for training in found]
+        return TrainingList(models=listed, total=total, limit=query.limit, offset=query.offset)
 
     @routes.get(
         "/model/<uuid:training_id>",
-        responses={HTTPStatus.OK: TrainingDocument, **problems(HTTPStatus.SERVICE_UNAVAILABLE)},
+        responses={HTTPStatus.OK: TrainingDocument, **NOT_MODIFIED, **problems(HTTPStatus.SERVICE_UNAVAILABLE)},
     )
-    def show(training_id: uuid.UUID) -> TrainingDocument:
+    def show(training_id: uuid.UUID) -> Response:
         """Show a training, who takes part and how long its phases have taken."""
         training = storage.training(training_id)
-        on_chain = chain.marketplace().training(training_id)
+        last = transcripts.last(training_id, "round")
         phases = {phase.name: phase for phase in storage.phases(training_id)}
-        return TrainingDocument(
-            **summary(training),
-            roles=Roles(trainers=list(on_chain.trainers), validators=list(on_chain.validators)),
+        document = TrainingDocument(
+            **_summary(training, 0 if last is None else last + 1),
+            roles=roles(training_id),
             phases=[
                 PhaseDocument(name=name, seconds=phases[name].seconds, bytes=phases[name].bytes)
                 for name in get_args(Phase)
@@ -144,6 +151,7 @@ def blueprint(
             ],
             reason=training.reason,
         )
+        return bodies.tagged(document.model_dump_json().encode())
 
     @routes.get("/model/<uuid:training_id>/transcript", **routes.between_services("Show the transcript", None))
     def transcript(training_id: uuid.UUID) -> Response:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
+from flask import Response
 from pydantic import Field, StrictInt, field_validator
 
 from commons.chain.settlement import trainer_count
 from commons.errors import InvalidInput
+from commons.http import bodies
 from commons.http.application import JSON_BODY_LIMIT
-from commons.http.documents import DisputeDocument, Wei
-from commons.http.routes import Routes, problems
+from commons.http.documents import DisputeDocument, Listing, Page, Wei
+from commons.http.routes import NOT_MODIFIED, Routes, problems
 from commons.learning.contributions import UNIT
 from commons.protocol.messages import (
     Body,
@@ -30,7 +34,8 @@ from commons.protocol.moments import MINIMUM_TRAINERS
 from commons.protocol.outcome import settlement_bytes
 from commons.users.accounts import Accounts
 from model_buyer.ordering import NewOrder, Ordering, Periods
-from model_buyer.storage import Model, Status, Storage
+from model_buyer.predictions import Predictions
+from model_buyer.storage import Metric, Model, Status, Storage
 
 WEI_PER_UNIT = {"wei": 1, "gwei": 10**9, "ether": 10**18}
 DAY_S = 24 * 60 * 60
@@ -99,8 +104,8 @@ class ModelSummary(Body):
     reason: str | None
 
 
-class ModelList(Body):
-    """One's orders."""
+class ModelList(Listing):
+    """Some of one's orders, the newest first."""
 
     models: list[ModelSummary]
 
@@ -156,14 +161,24 @@ class ModelDocument(Body):
     metrics: Metrics
 
 
-def blueprint(storage: Storage, accounts: Accounts, ordering: Ordering) -> Routes:
+DOCUMENTS = 32
+"""How many documents are kept: as many models as are waited for at once, or so."""
+
+
+def blueprint(storage: Storage, predictions: Predictions, accounts: Accounts, ordering: Ordering) -> Routes:
     """Make the routes."""
     routes = Routes("models", __name__, "Orders of trainings, and the models that come of them", url_prefix="/models")
 
-    def own(model_id: uuid.UUID) -> Model:
-        model = storage.model(model_id)
-        accounts.access.require_own(model.user_id, f"model {model_id}")
-        return model
+    def version(model_id: uuid.UUID) -> datetime:
+        found = storage.version(model_id)
+        accounts.access.require_own(found.user_id, f"model {model_id}")
+        return found.updated
+
+    # Whoever waits for a model asks every second, most often for what was made for somebody else a moment before.
+    @lru_cache(DOCUMENTS)
+    def content(model_id: uuid.UUID, updated: datetime) -> tuple[bytes, str]:
+        model, metrics = storage.with_metrics(model_id)
+        return _document(model, metrics).model_dump_json().encode(), _tag(model.updated)
 
     @routes.post(
         "",
@@ -197,19 +212,41 @@ def blueprint(storage: Storage, accounts: Accounts, ordering: Ordering) -> Route
                 ),
             )
         )
-        return _document(storage, model)
+        return _document(model, [])
 
     @routes.get("", responses={HTTPStatus.OK: ModelList})
-    def list_all() -> ModelList:
+    def list_all(query: Page) -> ModelList:
         """List one's orders."""
-        user_id = accounts.access.user().id
-        summaries = [ModelSummary(**_summary(model)) for model in storage.models() if model.user_id == user_id]
-        return ModelList(models=summaries)
+        found, total = storage.page(accounts.access.user().id, query.limit, query.offset)
+        summaries = [ModelSummary(**_summary(model)) for model in found]
+        return ModelList(models=summaries, total=total, limit=query.limit, offset=query.offset)
 
-    @routes.get("/<uuid:model_id>", responses={HTTPStatus.OK: ModelDocument})
-    def show(model_id: uuid.UUID) -> ModelDocument:
+    @routes.get("/<uuid:model_id>", responses={HTTPStatus.OK: ModelDocument, **NOT_MODIFIED})
+    def show(model_id: uuid.UUID) -> Response:
         """Show an order of one's own, with its model and metrics."""
-        return _document(storage, own(model_id))
+        return bodies.tagged(*content(model_id, version(model_id)))
+
+    @routes.delete(
+        "/<uuid:model_id>",
+        responses={
+            HTTPStatus.OK: ModelDocument,
+            HTTPStatus.NO_CONTENT: {"description": "It was over, and is removed"},
+            **problems(HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED, HTTPStatus.SERVICE_UNAVAILABLE),
+        },
+    )
+    def delete(model_id: uuid.UUID) -> Response:
+        """Cancel an order that nobody has accepted yet, and have it refunded; or remove a model that is over.
+
+        A finished or failed model is shown no more, and what was predicted with it is deleted. A cancelled order stays
+        in the list, so that to cancel twice is to cancel once. What has been accepted ends by itself. Send the ETag in
+        If-Match to be sure that it is still what you saw.
+        """
+        bodies.require_match(_tag(version(model_id)))
+        if Status(storage.shown(model_id).status) not in (Status.FINISHED, Status.FAILED):
+            return bodies.document(_document(ordering.cancel(model_id), []))
+        ordering.remove(model_id)
+        predictions.forget_model(model_id)
+        return Response(status=HTTPStatus.NO_CONTENT)
 
     return routes
 
@@ -255,9 +292,12 @@ def _missing(model: Model) -> str | None:
     return "the training is settled on chain, and its model was not delivered" if undelivered else None
 
 
-def _document(storage: Storage, model: Model) -> ModelDocument:
+def _tag(updated: datetime) -> str:
+    return f"{updated.timestamp():.6f}"
+
+
+def _document(model: Model, metrics: Sequence[Metric]) -> ModelDocument:
     scale = model.parsed_order.target_scale**2 / UNIT
-    metrics = storage.metrics(model.id)
     outcome = model.outcome or {}
     paid = model.payments or {}
     first = outcome.get("initial_mse", metrics[0].mse * scale if metrics else None)

@@ -138,7 +138,7 @@ def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_
             request.max_content_length = ROWS_BYTES
 
     def own(model_id: uuid.UUID) -> Model:
-        model = storage.model(model_id)
+        model = storage.shown(model_id)
         access.require_own(model.user_id, f"model {model_id}")
         return model
 

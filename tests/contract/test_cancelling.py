@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from flask.testing import FlaskClient
 
 import commons.chain.marketplace as gateway
 from commons.chain.connection import Connection
@@ -18,11 +20,15 @@ from commons.chain.marketplace import Status as ChainStatus
 from commons.configuration import Config
 from commons.database import Database
 from commons.errors import Conflict, PeerUnavailable
+from commons.http import application
 from commons.http.peer import Peers
 from commons.protocol.messages import DataRequirements, Features, HyperParameters, Order, Participants, Target
-from commons.users.storage import Users
+from commons.users.accounts import Accounts
+from commons.users.storage import Role, Users
+from model_buyer.api import models
 from model_buyer.app import MIGRATIONS
 from model_buyer.ordering import Ordering, Periods
+from model_buyer.predictions import Prediction, Predictions
 from model_buyer.storage import Model, Status, Storage
 from model_buyer.vault import Vault
 
@@ -52,7 +58,7 @@ class Service:
     """The buyer's orders, and its money."""
 
     def __init__(self, world: World, folder: Path) -> None:
-        self.world = world
+        self.world, self.folder = world, folder
         assert world.buyer.account is not None
         config = Config.model_validate(
             {
@@ -74,6 +80,20 @@ class Service:
     def restart(self) -> None:
         urls = ("http://127.0.0.1:9", "http://127.0.0.1:9", address_of(self.world.arbiter))
         self.ordering = Ordering(self.storage, self.vault, self.chain, cast(Peers, Nobody()), *urls)
+
+    def client(self, name: str, role: Role = Role.OPERATOR) -> FlaskClient:
+        """Return a client of the routes of models for a user."""
+        accounts = Accounts(self.database, "http://127.0.0.1:9", lambda: 31337, timedelta(hours=1))
+        predictions = Predictions(self.database, self.folder, 100)
+        app = application.create(__name__)
+        app.register_blueprint(models.blueprint(self.storage, predictions, accounts, self.ordering))
+        accounts.access.protect(app, anyone=set(), users=set())
+        email = f"{name}@example.org"
+        user = accounts.users.by_email(email) or accounts.users.add(name, email, None, role)
+        secret, _ = accounts.tokens.issue(user, timedelta(hours=1))
+        client = app.test_client()
+        client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
+        return client
 
     def order(self, training_id: uuid.UUID, status: Status = Status.INITIATED) -> uuid.UUID:
         """Keep a record of an order."""
@@ -235,3 +255,63 @@ def test_model_is_not_removed_while_its_money_is_in_the_contract(service: Servic
     with pytest.raises(Conflict, match="it can be removed when it is over"):
         service.ordering.remove(model_id)
     assert service.storage.shown(model_id).removed is None
+
+
+def test_user_cancels_and_sees_it(service: Service) -> None:
+    model_id = service.order(service.world.order())
+    ada, path = service.client("ada"), f"/models/{model_id}"
+    for _ in range(2):
+        answer = ada.delete(path)
+        assert (answer.status_code, answer.get_json()["model"]["status"]) == (200, "CANCELLED")
+    assert ada.get(path).get_json() == answer.get_json()
+    assert [model["status"] for model in ada.get("/models").get_json()["models"]] == ["CANCELLED"]
+    service.expect_refunded(model_id)
+
+
+def test_order_is_its_users_to_cancel(service: Service) -> None:
+    model_id = service.order(service.world.order())
+    path = f"/models/{model_id}"
+    assert service.client("mallory").delete(path).status_code == 404
+    assert service.client("eve", Role.VIEWER).delete(path).status_code == 403
+    nobody = service.client("nobody")
+    del nobody.environ_base["HTTP_AUTHORIZATION"]
+    assert nobody.delete(path).status_code == 401
+    assert service.world.status(model_id) == ChainStatus.OPEN
+
+
+def test_order_that_changed_since_it_was_seen_is_not_cancelled(service: Service) -> None:
+    model_id = service.order(service.world.order())
+    ada, path = service.client("ada"), f"/models/{model_id}"
+    seen = ada.get(path).headers["ETag"]
+    service.storage.move(model_id, announced=False)
+    assert ada.delete(path, headers={"If-Match": seen}).status_code == 412
+    assert service.world.status(model_id) == ChainStatus.OPEN
+    assert ada.delete(path, headers={"If-Match": ada.get(path).headers["ETag"]}).status_code == 200
+    service.expect_refunded(model_id)
+
+
+def test_training_that_has_started_is_not_deleted(service: Service) -> None:
+    model_id = service.order(service.world.started())
+    ada, path = service.client("ada"), f"/models/{model_id}"
+    for _ in range(2):  # before this service has seen that it started, and afterwards
+        answer = ada.delete(path)
+        assert answer.status_code == 409
+        assert "It ends by itself: with a model, or with a refund" in answer.get_json()["detail"]
+    assert ada.get(path).get_json()["model"]["status"] == "IN_PROGRESS"
+
+
+@pytest.mark.parametrize("status", [Status.FINISHED, Status.FAILED])
+def test_model_that_is_over_is_removed_with_its_predictions(service: Service, status: Status) -> None:
+    model_id = service.order(uuid.uuid4(), status)
+    prediction = Prediction(
+        id=uuid.uuid4(), model_id=model_id, file_id=None, rows=1, mse=None, r2=None, values=bytes(8)
+    )
+    with service.database.write() as session:
+        session.add(prediction)
+    ada, path = service.client("ada"), f"/models/{model_id}"
+    assert ada.delete(path).status_code == 204
+    assert ada.get(path).status_code == ada.delete(path).status_code == 404
+    assert ada.get("/models").get_json()["total"] == 0
+    with service.database.read() as session:
+        assert session.get(Prediction, prediction.id) is None
+    assert service.storage.model(model_id).status == status, "what was said in its training is kept"

@@ -154,6 +154,21 @@ def test_aggregator_registers_on_the_contract_that_it_moves_to(make: Callable[..
     assert service.nobody.get("/federated-aggregator").get_json()["contract"] == other
 
 
+def test_aggregators_account_is_nobodys_to_change(world: World, make: Callable[..., Service]) -> None:
+    service = make("aggregator")
+    own, other = {"account": service.account.address}, {"account": address_of(world.other_aggregator)}
+    path, before = "/federated-aggregator", service.nobody.get("/federated-aggregator").get_json()
+    for body in (own, other):
+        assert service.nobody.patch(path, json=body).status_code == 401
+        assert service.viewer.patch(path, json=body).status_code == 403
+    assert service.operator.patch(path, json=own).get_json() == before
+    refused = service.operator.patch(path, json=other)
+    assert refused.status_code == 409
+    assert "DELTAML_ACCOUNT_KEYSTORE" in refused.get_json()["detail"]
+    assert service.operator.patch(path, json={"account": "0x1"}).status_code == 422
+    assert service.nobody.get(path).get_json() == before
+
+
 def test_contract_is_the_operators_to_change(service: Service, other: str) -> None:
     assert service.move(other, service.nobody).status_code == 401
     assert service.move(other, service.viewer).status_code == 403

@@ -80,7 +80,7 @@ def serving() -> Iterator[Server]:
         def do_GET(self) -> None:
             server.asked.append(self.path)
             assert "signature" in self.headers
-            self._say(server.answer(self.path))
+            self._say(server.answer(self.path.split("?")[0]))
 
         def do_PUT(self) -> None:
             server.asked.append(self.path)

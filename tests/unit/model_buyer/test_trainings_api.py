@@ -27,6 +27,7 @@ from commons.protocol.signed import Signed
 from commons.users.accounts import Accounts
 from model_buyer.api import models, trainings
 from model_buyer.ordering import Ordering
+from model_buyer.predictions import Predictions
 from model_buyer.storage import Status
 from tests.unit.model_buyer.scene import (
     AGGREGATOR,
@@ -86,7 +87,7 @@ def desk(scene: Scene) -> Desk:
     verifier = RequestVerifier(URL, Nonces(scene.database))
     app.register_blueprint(trainings.blueprint(scene.storage, signatures, *parts, made.nudged.append, verifier))
     accounts = Accounts(scene.database, "http://127.0.0.1:9090", lambda: 31337, timedelta(hours=1))
-    app.register_blueprint(models.blueprint(scene.storage, accounts, cast(Ordering, None)))
+    app.register_blueprint(models.blueprint(scene.storage, cast(Predictions, None), accounts, cast(Ordering, None)))
     (ada,) = accounts.users.all()
     secret, _ = accounts.tokens.issue(ada, timedelta(hours=1))
     made.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
