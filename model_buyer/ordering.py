@@ -186,7 +186,7 @@ class Ordering:
                     market.cancel(model_id)
                 except Reverted:
                     raise _not_yet(market.training(model_id)) from None
-            return _cancelled(self._follow(model_id))
+            return _cancelled(self._read_chain(model))
 
     def remove(self, model_id: uuid.UUID) -> None:
         """Hide a model from its user; Conflict unless it is over.
@@ -222,9 +222,10 @@ class Ordering:
             model = self._pay(model)
         if model.status == Status.INITIATED and not model.announced:
             model = self._announce(model)
-        if model.status not in (Status.INITIATED, Status.IN_PROGRESS):
-            return model
-        market = self._chain.marketplace()
+        return self._read_chain(model) if model.status in (Status.INITIATED, Status.IN_PROGRESS) else model
+
+    def _read_chain(self, model: Model) -> Model:
+        model_id, market = model.id, self._chain.marketplace()
         on_chain = market.training(model_id)
         if deadlines.enforce(market, on_chain, deadlines.GRACE_S):
             on_chain = market.training(model_id)

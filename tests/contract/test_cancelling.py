@@ -104,10 +104,10 @@ class Service:
                 name="a model",
                 status=status,
                 order=ORDER.canonical(),
-                sealed_key=b"",
+                sealed_key=b"no key to announce an order with",
                 payment=ESCROW,
                 terms=asdict(PERIODS) | {"aggregator": address_of(self.world.aggregator)},
-                announced=True,
+                announced=status != Status.PAYING,
             )
         )
         return training_id
