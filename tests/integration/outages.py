@@ -283,12 +283,14 @@ class Case:
         return list(range(sum(name.startswith(role) for name in self.roles)))
 
 
-def begin(town: Town, hyper: dict[str, Any], owners: int = 5, **participants: float) -> Case:
+def begin(town: Town, hyper: dict[str, Any], owners: int = 5, standardise: bool = False, **participants: float) -> Case:
     """Have a training begin, and return when its roles are known; the buyer is still frozen, so it cannot go on."""
     names = list(town.members)[:owners]
     chain = chain_of(town)
     held = chain.balance(chain.address)
-    training_id = town.order(hyper_parameters=hyper, participants={"wanted": owners} | participants)
+    training_id = town.order(
+        hyper_parameters=hyper, standardise=standardise, participants={"wanted": owners} | participants
+    )
     town.accept(training_id, *names[:-1])
     town.members[names[-1]].owner.wait_for_status(training_id, "READY")
     freeze(town.platform, "buyer")

@@ -92,6 +92,32 @@ def test_killed_as_soon_as_something_is_saved(town: Town) -> None:
     case.expect_audited()
 
 
+SUMMED: list[tuple[str, str, int, list[str]]] = [
+    ("trainer-1", "moments", 0, ["trainer-1", "aggregator"]),
+    ("aggregator", "score-moments", 0, ["aggregator", "trainer-2"]),
+    ("aggregator", "total-moments", 0, ["aggregator", "buyer"]),
+    ("buyer", "open-moments", 0, ["buyer", "aggregator"]),
+    ("validator-1", "standardisation", 0, ["validator-1", "aggregator"]),
+    ("trainer-3", "standardisation", 0, ["trainer-3", "aggregator"]),
+]
+"""The same of what is saved before a training of standardised features."""
+
+
+def test_killed_as_soon_as_something_is_saved_of_standardising(town: Town) -> None:
+    case = begin(town, {"iterations": 10, "learning_rate": 0.1, "evaluation_interval": 5}, standardise=True, minimum=5)
+    thaw(town.platform, "buyer")
+    for role, kind, round_, victims in SUMMED:
+        books = case.books(role)
+        until(f"{kind} {round_}", partial(books.entry, kind, round_), pause_s=0.0005)
+        case.kill_and_restart(*victims)
+
+    model = case.expect_finished()
+    assert model["metrics"]["trained_mse"] < model["metrics"]["initial_mse"] / 2
+    case.expect_nobody_left_out()
+    case.expect_consistent_questions()
+    case.expect_audited()
+
+
 def unfinished_evaluations(case: Case) -> set[int]:
     books = case.books("aggregator")
     return set(books.rounds("mask-iteration")) - set(books.rounds("total-iteration"))
