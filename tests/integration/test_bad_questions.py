@@ -36,6 +36,10 @@ from commons.protocol.messages import (
     MaskedRound,
     Message,
     Metric,
+    Moments,
+    MomentsCosignQuestion,
+    MomentsQuestion,
+    MomentsTotals,
     Notice,
     OwnerRegistration,
     RoundQuestion,
@@ -303,6 +307,10 @@ def frozen(town: Town, http: requests.Session) -> Iterator[Frozen]:
 
 Call = tuple[str, str, type[Message]]
 
+MOMENTS: Call = ("POST", "/trainings/{}/moments", MomentsQuestion)
+COSIGN_MOMENTS: Call = ("PATCH", "/trainings/{}/moments", MomentsCosignQuestion)
+STANDARDISE: Call = ("PUT", "/trainings/{}/moments", Moments)
+OPEN_MOMENTS: Call = ("PATCH", "/models/{}/moments", MomentsTotals)
 UPDATE: Call = ("PUT", "/trainings/{}", RoundQuestion)
 LOCAL: Call = ("POST", "/trainings/{}", LocalModelQuestion)
 SCORE: Call = ("POST", "/trainings/{}/metrics", ScoreQuestion)
@@ -329,6 +337,21 @@ def question(frozen: Frozen, call: Call, change: Mapping[str, Any]) -> Json:
     packed = one * packed_count(LENGTH, frozen.key)
     digest, signature = bytes(32), bytes(SIGNATURE_BYTES)
     right: Mapping[Call, Json] = {
+        MOMENTS: {},
+        COSIGN_MOMENTS: {"answers": [], "totals": one, "randomisers": bytes(255) + b"\x01"},
+        STANDARDISE: {
+            "statement": b"none",
+            "cosignatures": [signature] * 3,
+            "ciphertexts": one,
+            "totals": ["1"],
+            "randomisers": ["1"],
+        },
+        OPEN_MOMENTS: {
+            "question": digest,
+            "trainers": [0, 1, 2],
+            "ciphertexts": one,
+            "cosignatures": [signature] * 3,
+        },
         UPDATE: {"round": 200, "included": [0, 1], "model": frozen.vector},
         LOCAL: {},
         SCORE: {
@@ -399,6 +422,11 @@ VERSIONS = f"this service speaks protocol version {PROTOCOL_VERSION}, the messag
         ("validator", SCORE, {"training": OTHER}, "training", f"the body {OTHER}"),
         ("buyer", OPEN, {"training": OTHER}, "training", f"the body {OTHER}"),
         ("trainer", UPDATE, {"colour": "red"}, "colour", "is not known here"),
+        ("trainer", MOMENTS, {}, "training", "the order has no pre_processing"),
+        ("trainer", STANDARDISE, {}, "training", "the order has no pre_processing"),
+        ("trainer", STANDARDISE, {"totals": ["0x1"]}, "totals.0", "must be hexadecimal digits"),
+        ("buyer", OPEN_MOMENTS, {}, "training", "the order has no pre_processing"),
+        ("buyer", OPEN_MOMENTS, {"question": b""}, "question", "at least 32 bytes"),
         ("trainer", UPDATE, {"round": 300}, "round", "the order ends at 299"),
         ("trainer", UPDATE, {"round": -1}, "round", "greater than or equal to 0"),
         ("trainer", UPDATE, {"round": 2**63}, "round", "less than or equal to 10000"),
@@ -499,8 +527,8 @@ def untouched(http: requests.Session, frozen: Frozen, who: str) -> Iterator[None
 CALLS = [("trainer", UPDATE), ("trainer", LOCAL), ("validator", SCORE), ("validator", COSIGN)] + [
     (who, call)
     for who, calls in {
-        "trainer": [TELL, NOTIFY_OWNER],
-        "buyer": [REFRESH, MULTIPLY, OPEN, DELIVER, NOTIFY_BUYER],
+        "trainer": [TELL, NOTIFY_OWNER, MOMENTS, COSIGN_MOMENTS, STANDARDISE],
+        "buyer": [OPEN_MOMENTS, REFRESH, MULTIPLY, OPEN, DELIVER, NOTIFY_BUYER],
     }.items()
     for call in calls
 ]

@@ -31,6 +31,9 @@ from commons.protocol.messages import (
     LocalModelQuestion,
     Message,
     Metric,
+    Moments,
+    MomentsCosignQuestion,
+    MomentsQuestion,
     Notice,
     TrainingRequest,
     Vector,
@@ -45,6 +48,9 @@ METRIC = Metric(
     training=TRAINING, iteration=0, mse="1", statement=b"", cosignatures=(), ciphertexts=b"", totals=(), randomisers=()
 )
 COSIGN = CosignQuestion(training=TRAINING, kind="zero", round=0, answers=(), totals=b"", randomisers=b"")
+
+COSIGN_MOMENTS = MomentsCosignQuestion(training=TRAINING, answers=(), totals=b"", randomisers=b"")
+MOMENTS = Moments(training=TRAINING, statement=b"", cosignatures=(), ciphertexts=b"", totals=(), randomisers=())
 
 
 URL = "http://owner.example"
@@ -113,6 +119,9 @@ def questions(parties: Parties) -> list[tuple[str, str, Message]]:
         ("POST", f"{path}/metrics", parties.zero()),
         ("POST", f"{path}/cosign", COSIGN),
         ("PUT", f"{path}/metrics", METRIC),
+        ("POST", f"{path}/moments", MomentsQuestion(training=TRAINING)),
+        ("PATCH", f"{path}/moments", COSIGN_MOMENTS),
+        ("PUT", f"{path}/moments", MOMENTS),
     ]
 
 

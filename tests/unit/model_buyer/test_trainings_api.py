@@ -22,7 +22,16 @@ from commons.http.nonces import Nonces
 from commons.http.request_signing import RequestSigner, RequestVerifier
 from commons.http.signatures import SIGNATURE_HEADER, Signatures, decode_signature, encode_signature
 from commons.protocol import disputes
-from commons.protocol.messages import Acknowledgement, Message, Notice, Openings, Products, TrainingMessage, Vector
+from commons.protocol.messages import (
+    Acknowledgement,
+    Message,
+    MomentsTotals,
+    Notice,
+    Openings,
+    Products,
+    TrainingMessage,
+    Vector,
+)
 from commons.protocol.signed import Signed
 from commons.users.accounts import Accounts
 from model_buyer.api import models, trainings
@@ -103,6 +112,16 @@ CALLS: dict[str, tuple[str, str, Callable[[Scene], TrainingMessage], type[Messag
 }
 
 
+ASKED = CALLS | {"open moments": ("PATCH", "/moments", lambda scene: moments_of(scene), Openings)}
+"""Those, and what needs another order to be answered."""
+
+
+def moments_of(scene: Scene) -> TrainingMessage:
+    return MomentsTotals(
+        training=scene.id, question=bytes(32), trainers=(0, 1, 2), ciphertexts=b"", cosignatures=(b"",) * 3
+    )
+
+
 def reported_delivery(scene: Scene) -> TrainingMessage:
     outcome = scene.run()
     scene.market.report(reported(outcome))
@@ -120,39 +139,39 @@ def test_aggregator_is_answered_with_a_signature_for_its_question(scene: Scene, 
     assert desk.nudged == ([scene.id] if call in ("notice", "deliver") else [])
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", ASKED)
 @pytest.mark.parametrize(("account", "status"), [(None, 401), (STRANGER, 403), (OWNERS[0], 403), (BUYER, 403)])
 def test_nobody_else_is_answered(scene: Scene, desk: Desk, call: str, account: Any, status: int) -> None:
-    method, path, make, _ = CALLS[call]
+    method, path, make, _ = ASKED[call]
     message = make(scene)
     before = scene.journal.names(scene.id)
     assert desk.send(method, f"/models/{scene.id}{path}", message, account).status_code == status
     assert (scene.journal.names(scene.id), scene.model.weights, desk.nudged) == (before, None, [])
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", ASKED)
 @pytest.mark.parametrize(("account", "by"), [(AGGREGATOR, STRANGER), (AGGREGATOR, OWNERS[0]), (STRANGER, AGGREGATOR)])
 def test_message_and_request_are_both_the_aggregators(
     scene: Scene, desk: Desk, call: str, account: LocalAccount, by: LocalAccount
 ) -> None:
-    method, path, make, _ = CALLS[call]
+    method, path, make, _ = ASKED[call]
     message = make(scene)
     before = scene.journal.names(scene.id)
     assert desk.send(method, f"/models/{scene.id}{path}", message, account, by).status_code == 403
     assert (scene.journal.names(scene.id), scene.model.weights, desk.nudged) == (before, None, [])
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", ASKED)
 def test_message_about_another_training_than_the_path_is_refused(scene: Scene, desk: Desk, call: str) -> None:
-    method, path, make, _ = CALLS[call]
+    method, path, make, _ = ASKED[call]
     message = make(scene).model_copy(update={"training": uuid.uuid4()})
     answer = desk.send(method, f"/models/{scene.id}{path}", message)
     assert answer.status_code == 422 and "the path names" in cast(dict[str, Any], answer.json)["detail"]
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", ASKED)
 def test_unknown_training_is_not_found_by_whoever_signs(scene: Scene, desk: Desk, call: str) -> None:
-    method, path, _, _ = CALLS[call]
+    method, path, _, _ = ASKED[call]
     unknown = uuid.uuid4()
     for account, status in ((None, 401), (STRANGER, 404), (AGGREGATOR, 404)):
         assert desk.send(method, f"/models/{unknown}{path}", Notice(training=unknown), account).status_code == status
