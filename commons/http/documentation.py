@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import flask_openapi3_swagger
-from flask import Blueprint, Flask, current_app, jsonify, render_template_string
+from flask import Blueprint, Flask, current_app, json, render_template_string
 from flask.typing import ResponseReturnValue
 from flask_openapi3.models import OPENAPI3_REF_TEMPLATE
 from flask_openapi3_swagger.templates import swagger_html_string
@@ -91,9 +92,13 @@ def blueprint() -> Blueprint:
     folder = Path(flask_openapi3_swagger.__file__).parent / "templates" / "swagger"
     routes = Blueprint("documentation", __name__, static_folder=folder, static_url_path="/doc/swagger")
 
+    @cache  # it takes half a second, and anyone may ask
+    def described() -> str:
+        return json.dumps(describe(current_app))
+
     @routes.get("/openapi.json")
     def document() -> ResponseReturnValue:
-        return jsonify(describe(current_app))
+        return described(), {"Content-Type": "application/json"}
 
     @routes.get("/doc/")
     def page() -> ResponseReturnValue:

@@ -135,9 +135,8 @@ class Routes(APIBlueprint):
         for name, statuses in _NEEDED.items():
             refused += statuses if name in func.__annotations__ else []
         declared["tags"] = declared["tags"] or [self._tag]
-        types = super()._collect_openapi_info(
-            rule, func, responses={**problems(*refused), **answers}, security=security, **declared
-        )
+        responses = dict(sorted({**problems(*refused), **answers}.items()))
+        types = super()._collect_openapi_info(rule, func, responses=responses, security=security, **declared)
         operation: Operation = getattr(self.paths[parse_rule(rule, self.url_prefix)], declared["method"].lower())
         operation.parameters = [_path_parameter(*each) for each in variables] + (operation.parameters or [])
         _, _, _, query, _, body, _ = types

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 import schemathesis
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
@@ -115,6 +116,9 @@ def test_what_exists_is_shown_as_documented(town: Town) -> None:
             case = operation.Case(path_parameters={each: known[each] for each in wanted})
             answer = case.call_and_validate(headers=service.authorization)
             assert answer.status_code == 200, f"{operation.label}: {answer.text}"
+            head = requests.head(service.url + case.formatted_path, headers=service.authorization, timeout=60)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["Content-Type"] == answer.headers["content-type"][0]
             shown.add(f"{name} {operation.path}")
     assert {
         "buyer /models",
