@@ -27,6 +27,7 @@ MAX_QUOTED = 40
 """Characters of a file that a complaint about it repeats."""
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 PARQUET_MAGIC = b"PAR1"
+NO_TABLE = "this is neither CSV nor Parquet (a spreadsheet can be saved as CSV)"
 
 Block = npt.NDArray[np.float64]
 
@@ -78,9 +79,9 @@ def _header(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         line = first.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise InvalidInput("this is no CSV file: its first line is not UTF-8 text", "file") from None
+        raise InvalidInput(f"{NO_TABLE}: its first line is not UTF-8 text", "file") from None
     if len(first) == MAX_HEADER_BYTES or not line.replace("\t", "").isprintable():
-        raise InvalidInput("this is no CSV file: its first line is endless or has control characters", "file")
+        raise InvalidInput(f"{NO_TABLE}: its first line is endless or has control characters", "file")
     separator = max(SEPARATORS, key=line.count)
     columns = tuple(column.strip() for column in next(csv.reader([line], delimiter=separator)))
     _require_columns(columns)

@@ -297,7 +297,7 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> R
             if body.current is None:
                 raise InvalidInput("is missing: say the password that you have", "current")
             login.confirm(user, body.current.get_secret_value(), client())
-        hashed = passwords.hash(body.new.get_secret_value(), user.name, user.email)
+        hashed = passwords.hash(body.new.get_secret_value(), user.name, user.email, field="new")
         users.change(user_id, password_hash=hashed)
 
     @routes.get("/<uuid:user_id>/tokens", responses={HTTPStatus.OK: TokenList})

@@ -38,7 +38,7 @@ class Passwords:
         self._places = threading.BoundedSemaphore(AT_ONCE + WAITING)
         self._working = threading.BoundedSemaphore(AT_ONCE)
 
-    def hash(self, password: str, *known: str) -> str:
+    def hash(self, password: str, *known: str, field: str = "password") -> str:
         """Return what to keep of a password.
 
         Parameters
@@ -46,6 +46,8 @@ class Passwords:
         password : str
         *known : str
             The user's name and e-mail address, which it must not be.
+        field : str
+            Where the user wrote it, for the error.
 
         Raises
         ------
@@ -56,12 +58,12 @@ class Passwords:
         """
         normal = _normal(password)
         if not MIN_LENGTH <= len(normal) <= MAX_LENGTH:
-            raise InvalidInput(f"must have {MIN_LENGTH} to {MAX_LENGTH} characters: some words, perhaps", "password")
+            raise InvalidInput(f"must have {MIN_LENGTH} to {MAX_LENGTH} characters: some words, perhaps", field)
         if len(set(normal)) < MIN_DIFFERENT or normal.casefold() in {_normal(value).casefold() for value in known}:
             raise InvalidInput(
                 f"is too easy to guess: it must have {MIN_DIFFERENT} different characters, and not be the name or the"
                 " e-mail address",
-                "password",
+                field,
             )
         with self._place():
             return self._hasher.hash(normal)

@@ -96,8 +96,8 @@ def archive() -> bytes:
         pytest.param(b"x" * 200_000, "its first line is endless or has control characters", id="endless line"),
         pytest.param(b"", "the file is empty", id="0 bytes"),
         pytest.param(b"\n1,2\n", "the file is empty, or its first line is", id="blank first line"),
-        pytest.param(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "this is no CSV file", id="PNG"),
-        pytest.param(archive(), "this is no CSV file", id="spreadsheet"),
+        pytest.param(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "this is neither CSV nor Parquet", id="PNG"),
+        pytest.param(archive(), "this is neither CSV nor Parquet", id="spreadsheet"),
         pytest.param("age,target\n1,2\n".encode("utf-16"), "its first line is not UTF-8 text", id="UTF-16"),
         pytest.param("größe,target\n1,2\n".encode("latin-1"), "its first line is not UTF-8 text", id="Latin-1"),
         pytest.param(

@@ -102,7 +102,7 @@ def test_decimal_comma_is_refused_with_the_way_to_write_it(folder: Path) -> None
 def test_compressed_csv_is_refused(folder: Path, compress: Any) -> None:
     path = folder / "rows.csv.gz"
     path.write_bytes(compress(b"a,b\n" + b"1,2\n" * 1000))
-    with pytest.raises(InvalidInput, match="this is no CSV file"):
+    with pytest.raises(InvalidInput, match="this is neither CSV nor Parquet"):
         decode(path)
 
 
