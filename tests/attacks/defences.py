@@ -45,13 +45,13 @@ DEFENCES: tuple[Defence, ...] = (
         "An outsider, a registered owner, the buyer or another training's aggregator asks an owner for gradients or"
         " metrics, under its own key or about its own weights",
         "403; 401 unsigned",
-        "Signatures.read_from",
+        "RequestVerifier.require",
         "any account's signature will do",
         (
             Edit(
-                "commons/http/signatures.py",
-                "        require_sender(question, sender)\n        return question",
-                "        return question",
+                "commons/http/request_signing.py",
+                "        if signer.lower() not in {address.lower() for address in addresses}:\n",
+                "        if False:\n",
             ),
         ),
         f"{ATTACKS}/test_questions.py::test_no_owner_gives_gradients_or_metrics_to_anybody_but_its_trainings_aggregator",
@@ -63,6 +63,68 @@ DEFENCES: tuple[Defence, ...] = (
         "a request need not be what is on chain",
         (Edit("data_owner/participation.py", "        if found != claimed:\n", "        if False:\n"),),
         f"{ATTACKS}/test_questions.py::test_no_owner_takes_another_key_for_a_training_that_it_knows",
+    ),
+    Defence(
+        "A signed request is replayed",
+        "401",
+        "Nonces.use",
+        "nonces are not remembered",
+        (Edit("commons/http/nonces.py", "            if (address, nonce) in used:\n", "            if False:\n"),),
+        f"{ATTACKS}/test_replays.py::test_a_signed_request_is_answered_once",
+    ),
+    Defence(
+        "A signed request is kept for later",
+        "401",
+        "Nonces.use",
+        "requests count for ever",
+        (
+            Edit("commons/http/nonces.py", "        if created < now - MAX_AGE_S:\n", "        if False:\n"),
+            Edit("commons/http/nonces.py", "            if created < self._oldest:\n", "            if False:\n"),
+        ),
+        f"{ATTACKS}/test_replays.py::test_a_signed_request_is_of_now",
+    ),
+    Defence(
+        "A signed request is re-targeted",
+        "401",
+        "RequestVerifier._target",
+        "what a request says of its host is believed",
+        (
+            Edit(
+                "commons/http/request_signing.py",
+                "        return target_uri(self._public_url + quote(request.path, safe=_PATH_SAFE)"
+                ' + (query and f"?{query}"))\n',
+                "        return target_uri(request.url)\n",
+            ),
+        ),
+        f"{ATTACKS}/test_replays.py::test_a_signed_request_is_answered_by_who_it_is_for",
+    ),
+    Defence(
+        "A signed request is truncated",
+        "401",
+        "RequestVerifier.caller",
+        "the digest is not compared with the body",
+        (
+            Edit(
+                "commons/http/request_signing.py",
+                "            if signed.digest != actual:\n",
+                "            if False:\n",
+            ),
+        ),
+        f"{ATTACKS}/test_replays.py::test_a_signed_request_is_not_truncated",
+    ),
+    Defence(
+        "A signed message is used as one of another kind",
+        "403",
+        "require_sender",
+        "whoever sends a request need not have signed its message",
+        (
+            Edit(
+                "commons/http/signatures.py",
+                "        require_sender(question, sender)\n        return question",
+                "        return question",
+            ),
+        ),
+        f"{ATTACKS}/test_replays.py::test_a_message_is_not_taken_for_one_of_another_kind",
     ),
     Defence(
         "The aggregator asks the buyer to open a total that the validators did not co-sign",
@@ -126,8 +188,8 @@ DEFENCES: tuple[Defence, ...] = (
         (
             Edit(
                 "federated_aggregator/api/models.py",
-                "        require_arbiter(chain.marketplace(), training_id, caller())\n",
-                "        caller()\n",
+                "        require_arbiter(chain.marketplace(), storage.training(training_id).id, caller)\n",
+                "",
             ),
         ),
         f"{ATTACKS}/test_acceptance.py::test_the_aggregator_tells_the_buyer_no_ciphertext_no_mask_and_no_transcript",

@@ -147,7 +147,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
         for owner in owners:
             owner.wait_for_status(training, "FINISHED")
         buyer.call("POST", "/predictions", json={"model_id": training, "rows": [[0.0] * len(diabetes.FEATURES)]})
-        for service in (aggregator, buyer, *owners):
+        for service in (aggregator, buyer, owners[0]):
             blunder(story, service)
         yield story
 
