@@ -197,7 +197,7 @@ PAYMENT, HYPER = "payments_requirements.pay_for_model", "hyper_parameters"
         ("colour", "red", "colour", "is not known here: check its name"),
         (f"{FEATURES}.colour", "red", f"{FEATURES}.colour", "is not known here: check its name"),
         (DATA, GONE, DATA, "is missing"),
-        (DATA, [], DATA, "should be an object"),
+        (DATA, [], DATA, "must be an object"),
         (f"{FEATURES}.list", GONE, f"{FEATURES}.list", "is missing"),
         (f"{FEATURES}.list", [], f"{FEATURES}.list", "must name 1 to 500 columns, and names 0"),
         (f"{FEATURES}.list", ["x" + str(i) for i in range(501)], f"{FEATURES}.list", "and names 501"),
@@ -302,11 +302,11 @@ BODIES = [
     pytest.param(b'{"name": "\\ud800"}', 400, "the body is not JSON", id="half a surrogate pair"),
     pytest.param(b"[" * 100_000, 400, "the body is not JSON: recursion limit exceeded", id="deep"),
     pytest.param(b"\x81\xa4name\xa1x", 400, "the body is not JSON", id="MessagePack"),
-    pytest.param(b"[]", 422, "body: Input should be an object", id="list"),
-    pytest.param(b'"text"', 422, "body: Input should be an object", id="text"),
-    pytest.param(b'"{\\"name\\": 1}"', 422, "body: Input should be an object", id="JSON in a string"),
-    pytest.param(b"7", 422, "body: Input should be an object", id="number"),
-    pytest.param(b"null", 422, "body: Input should be an object", id="null"),
+    pytest.param(b"[]", 422, "body: must be an object", id="list"),
+    pytest.param(b'"text"', 422, "body: must be an object", id="text"),
+    pytest.param(b'"{\\"name\\": 1}"', 422, "body: must be an object", id="JSON in a string"),
+    pytest.param(b"7", 422, "body: must be an object", id="number"),
+    pytest.param(b"null", 422, "body: must be an object", id="null"),
 ]
 
 
