@@ -39,6 +39,7 @@ class Defence:
 
 CONTRACT = "contracts/Marketplace.sol"
 ATTACKS = "tests/attacks"
+MOMENTS = "tests/unit/model_buyer/test_standardisation.py"
 
 DEFENCES: tuple[Defence, ...] = (
     Defence(
@@ -137,6 +138,51 @@ DEFENCES: tuple[Defence, ...] = (
             ),
         ),
         f"{ATTACKS}/test_questions.py::test_no_sum_is_opened_that_its_validators_did_not_sign",
+    ),
+    Defence(
+        "The aggregator asks the buyer to open moments that their trainers did not co-sign",
+        "409",
+        "Trainers.require_cosigned",
+        "co-signatures are not checked",
+        (
+            Edit(
+                "commons/protocol/moments.py",
+                "        require_cosigned(signed, totals.cosignatures, totals.trainers, self.addresses, self.domain,"
+                " MomentsStatement)\n",
+                "",
+            ),
+        ),
+        f"{MOMENTS}::test_what_is_not_signed_by_three_trainers_stays_closed_and_another_may_follow",
+    ),
+    Defence(
+        "The aggregator asks the buyer to open the moments of two trainers",
+        "422",
+        "MINIMUM_TRAINERS",
+        "two are enough",
+        (Edit("commons/protocol/moments.py", "MINIMUM_TRAINERS = 3\n", "MINIMUM_TRAINERS = 2\n"),),
+        f"{MOMENTS}::test_what_is_not_signed_by_three_trainers_stays_closed_and_another_may_follow",
+    ),
+    Defence(
+        "The aggregator and a trainer ask the buyer to open something else as moments",
+        "409, once",
+        "Answering.open_moments",
+        "sums need not be those of any rows",
+        (
+            Edit(
+                "model_buyer/answering.py",
+                "                trainers.scaling([opening.total for opening in openings], question.trainers)\n",
+                "                pass\n",
+            ),
+        ),
+        f"{MOMENTS}::test_sums_that_no_rows_have_stay_closed_and_nothing_else_is_looked_at_then",
+    ),
+    Defence(
+        "The aggregator tells an owner moments that nobody opened",
+        "409",
+        "Answering.standardise",
+        "their evidence is not looked at",
+        (Edit("data_owner/answering.py", "            trainers.told(told)\n            return", "            return"),),
+        "tests/unit/data_owner/test_standardisation.py::test_moments_whose_evidence_does_not_hold_are_not_kept",
     ),
     Defence(
         "The aggregator asks the buyer to decrypt weights, by any route",

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from gmpy2 import invert
 
 from commons.crypto.packing import to_fixed
+from commons.crypto.paillier import PrivateKey
 from commons.learning.contributions import UNIT
 from commons.learning.local_steps import federated_descent, local_map
+from commons.learning.standardisation import MOMENT_BITS, moments, scaling_of
 from commons.learning.statistics import FloatArray, TableStatistics
 from commons.protocol import wire
 from commons.protocol.evaluation import NOISE_BITS, mse_of_total
-from commons.protocol.messages import CosignQuestion, RoundQuestion, ScoreQuestion, Vector
+from commons.protocol.messages import CosignQuestion, Moments, RoundQuestion, ScoreQuestion, Vector
+from commons.protocol.round import aggregate
 from commons.protocol.transcript import Round
 from scripts.local import diabetes
 from tests.integration.conftest import Town
@@ -19,6 +23,7 @@ from tests.privacy.attacks import ComplexArray, affine_map, fit, learning_curve
 from tests.privacy.chance import recovered
 from tests.privacy.record import Record
 from tests.transcripts import saved
+from tests.unit.learning.tables import random_owner
 
 
 def test_a_buyer_with_the_aggregator_takes_every_trainers_gram_matrix(record: Record) -> None:
@@ -72,6 +77,29 @@ def test_a_buyer_with_a_trainer_reads_every_rounds_model(record: Record) -> None
     divisor = len(record.trainers) << 40
     read = record.decrypt(question.model)
     assert all(0 <= r - s // divisor <= 1 for r, s in zip(read, record.sums[question.round - 1], strict=True))
+
+
+def test_an_aggregator_with_a_trainer_has_one_owners_moments_opened() -> None:
+    """The trainer that is shown another's ciphertexts before it answers cancels them: what is left passes for a sum."""
+    key = PrivateKey.generate(1024)
+    victim, other, _ = (random_owner(rows, 3, seed=rows) for rows in (40, 50, 60))
+    first, second = key.encrypt(moments(victim)), key.encrypt(moments(other))
+    declared = key.encrypt([60])
+    answer = declared + [invert(ciphertext, key.public_key.n_squared) for ciphertext in second[1:]]
+    opened = [key.decrypt_signed(total) for total in aggregate([first, second, answer], key.public_key)]
+    scaling_of(opened, 150, 10.0)  # as the buyer does before it shows them
+    assert [value / 2**MOMENT_BITS for value in opened[1::2]] == pytest.approx(victim.gram[0, 1:], rel=1e-6)
+    assert [value / 2**MOMENT_BITS for value in opened[2::2]] == pytest.approx(victim.gram.diagonal()[1:], rel=1e-6)
+
+
+def test_a_trainer_of_three_subtracts_its_own_moments_and_two_of_them_the_others(standardised: Record) -> None:
+    record = standardised
+    (told,) = {q.totals for _, q in record.asked(Moments)}
+    own = [sum(values) for values in zip(*(moments(record.statistics(n)) for n in record.trainers[:2]), strict=True)]
+    left = [int(total, 16) - value for total, value in zip(told, own, strict=True)]
+    third = record.statistics(record.trainers[2])
+    assert left[0] == third.rows
+    assert [value / 2**MOMENT_BITS for value in left[2::2]] == pytest.approx(third.gram.diagonal()[1:], rel=1e-8)
 
 
 def test_orders_with_different_trainers_tell_the_difference_between_them(record: Record) -> None:
