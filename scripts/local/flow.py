@@ -147,6 +147,10 @@ class Buyer(Service):
         """Return a model with its metrics."""
         return self._json("GET", f"/models/{training_id}")
 
+    def cancel(self, training_id: str) -> Json:
+        """Cancel an order that nobody has accepted, and return it."""
+        return self._json("DELETE", f"/models/{training_id}")
+
     def wait_finished(
         self,
         training_id: str,
