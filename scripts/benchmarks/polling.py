@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from scripts.benchmarks.proving import Town
+from scripts.benchmarks.comparing import Town
 from scripts.local.command_line import exit_on_signals
 from scripts.local.platform import LocalPlatform, Ports
 
