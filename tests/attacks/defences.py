@@ -74,6 +74,14 @@ DEFENCES: tuple[Defence, ...] = (
         f"{ATTACKS}/test_replays.py::test_a_signed_request_is_answered_once",
     ),
     Defence(
+        "A signed request is replayed to a service that was killed in between",
+        "503: it may be signed again",
+        "Nonces.__init__",
+        "a service that starts takes what comes",
+        (Edit("commons/http/nonces.py", "self._oldest = self._latest + 1", "self._oldest = 0"),),
+        f"{ATTACKS}/test_replays.py::test_a_signed_request_is_answered_once_although_the_service_was_killed",
+    ),
+    Defence(
         "A signed request is kept for later",
         "401",
         "Nonces.use",
@@ -112,6 +120,28 @@ DEFENCES: tuple[Defence, ...] = (
             ),
         ),
         f"{ATTACKS}/test_replays.py::test_a_signed_request_is_not_truncated",
+    ),
+    Defence(
+        "A training is ended by a refusal in a peer's place",
+        "none: the call is made again",
+        "_require_refused_by",
+        "whoever answers may refuse",
+        (
+            Edit(
+                "commons/http/peer.py",
+                "                _require_refused_by(sender, response)\n",
+                "                pass\n",
+            ),
+        ),
+        "tests/unit/http/test_refusal_signing.py::test_refusal_of_another_account_does_not",
+    ),
+    Defence(
+        "A request is changed on the way, so that the peer itself refuses it",
+        "a refusal without a signature, which ends nothing",
+        "RequestVerifier.caller",
+        "whatever is refused is refused with a signature",
+        (Edit("commons/http/request_signing.py", "del request.environ[_ANSWERED]", "signed.item"),),
+        "tests/unit/http/test_refusal_signing.py::test_refusal_of_what_was_changed_on_the_way_is_not_signed",
     ),
     Defence(
         "A signed message is used as one of another kind",

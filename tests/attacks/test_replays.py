@@ -60,6 +60,16 @@ def test_a_signed_request_is_answered_once(line: requests.Session, make: Callabl
     assert line.send(make()).status_code == 200
 
 
+def test_a_signed_request_is_answered_once_although_the_service_was_killed(
+    town: Town, line: requests.Session, make: Callable[..., Signed]
+) -> None:
+    seen = make()
+    assert line.send(seen).status_code == 200
+    town.platform.restart("owner-1")
+    assert "sign the request again" in refused(line.send(seen), 503)
+    assert line.send(make()).status_code == 200
+
+
 def test_a_signed_request_is_answered_by_who_it_is_for(
     town: Town, line: requests.Session, make: Callable[..., Signed]
 ) -> None:
