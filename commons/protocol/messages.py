@@ -148,7 +148,7 @@ Range = Annotated[tuple[Bound, Bound], BeforeValidator(_pair), AfterValidator(_o
 class Standardisation(Body):
     """Every feature minus its mean and divided by its standard deviation, over all trainers' rows.
 
-    The sums that this takes are added up encrypted (:mod:`commons.protocol.moments`).
+    The sums that this takes are added up encrypted, and opened over three trainers or more.
     """
 
     method: Literal["standard"]
@@ -165,12 +165,12 @@ class Features(Body):
     """The columns that the model reads.
 
     ``range`` bounds every value of every feature, as it is in the owners' tables; ``pre_processing`` is what owners do
-    to the columns before training, which is undone in the delivered model: nothing, or one :class:`Standardisation`.
+    to the columns before training, which is undone in the delivered model: nothing, or one standardisation.
     """
 
     list: tuple[Name, ...]
     range: Range
-    pre_processing: tuple[Standardisation, ...] = ()
+    pre_processing: Annotated[tuple[Standardisation, ...], Field(json_schema_extra={"maxItems": 1})] = ()
     desc: Description = Field(default_factory=dict)
 
     @field_validator("list")
