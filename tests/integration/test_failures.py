@@ -284,8 +284,10 @@ def test_services_wait_for_a_chain_that_is_down_and_go_on_when_it_is_back(town: 
     restart(platform, *away)  # healthy without a chain
     urls = platform.urls
     with session(town) as http:
-        for url in [f"{urls[name]}/contract" for name in away] + [f"{urls['aggregator']}/model/{case.id}"]:
+        for url in [f"{urls[name]}/contract" for name in away] + [f"{urls['aggregator']}/contributions/{case.id}"]:
             expect_problem(http.get(url, timeout=60), HTTPStatus.SERVICE_UNAVAILABLE, "the chain does not answer")
+        for url in (f"{urls['aggregator']}/model/{case.id}", f"{urls['buyer']}/models/{case.id}"):
+            assert http.get(url, timeout=60).status_code == HTTPStatus.OK, "what is polled needs no chain"
         order = flow.order_for(town.buyer_id, diabetes.FEATURES)
         answer = http.post(f"{urls['buyer']}/models", json=order, timeout=60)
         expect_problem(answer, HTTPStatus.SERVICE_UNAVAILABLE, "the chain does not answer")
