@@ -184,8 +184,9 @@ class Ordering:
             if on_chain.status == ChainStatus.OPEN:
                 try:
                     market.cancel(model_id)
-                except Reverted:
-                    raise _not_yet(market.training(model_id)) from None
+                except Reverted:  # somebody was faster: an owner, or the aggregator
+                    if (found := market.training(model_id)).status == ChainStatus.OPEN:
+                        raise _not_yet(found) from None
             return _cancelled(self._read_chain(model))
 
     def remove(self, model_id: uuid.UUID) -> None:

@@ -200,6 +200,23 @@ def test_acceptance_that_comes_first_wins(world: World, service: Service, monkey
     assert world.buyer.balance(world.address) == ESCROW
 
 
+def test_order_that_the_aggregator_cancels_first_is_cancelled(
+    world: World, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_id = service.order(world.order())
+    world.pass_time(HOUR + 1)
+    market = service.chain.marketplace()
+    real = market.cancel
+
+    def too_late(training_id: uuid.UUID) -> Any:
+        world.aggregator.cancel(training_id)
+        return real(training_id)
+
+    monkeypatch.setattr(market, "cancel", too_late)
+    assert service.ordering.cancel(model_id).status == Status.CANCELLED
+    assert world.buyer.balance(world.address) == 0
+
+
 def test_order_without_enough_owners_is_cancelled_after_its_deadline_without_grace(
     world: World, service: Service
 ) -> None:
