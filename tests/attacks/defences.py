@@ -61,8 +61,15 @@ DEFENCES: tuple[Defence, ...] = (
         "An outsider offers an owner its own key for a training of somebody else's",
         "409; 403 in the buyer's name",
         "Participation.offer",
-        "a request need not be what is on chain",
-        (Edit("data_owner/participation.py", "        if found != claimed:\n", "        if False:\n"),),
+        "a request need not be what is on chain, nor come from its aggregator",
+        (
+            Edit("data_owner/participation.py", "        if found != claimed:\n", "        if False:\n"),
+            Edit(
+                "data_owner/participation.py",
+                "        if sender.lower() != on_chain.aggregator.lower():\n",
+                "        if False:\n",
+            ),
+        ),
         f"{ATTACKS}/test_questions.py::test_no_owner_takes_another_key_for_a_training_that_it_knows",
     ),
     Defence(
@@ -392,12 +399,13 @@ DEFENCES: tuple[Defence, ...] = (
         "An upload has the name of a link",
         "201, and the link is not followed",
         "receive",
-        "a file is saved under the name that it brings",
+        "a link of the name that a file brings is followed",
         (
             Edit(
                 "commons/http/uploads.py",
                 "os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)",
-                "os.open(path.with_name(name), os.O_WRONLY | os.O_CREAT, 0o600)",
+                "os.open(path.with_name(name) if path.with_name(name).is_symlink() else path,"
+                " os.O_WRONLY | os.O_CREAT, 0o600)",
             ),
         ),
         f"{ATTACKS}/test_uploads.py::test_the_name_of_a_link_is_not_followed",
