@@ -251,7 +251,7 @@ class Answering:
         Raises
         ------
         VerificationFailed, InvalidInput
-            Fewer than three trainers signed these sums, or the buyer did not open them to this.
+            Fewer than three trainers signed these sums, or the buyer did not open and sign them to this.
         Conflict
             The aggregator has told others.
         """
@@ -441,7 +441,7 @@ class Answering:
         return replace(seat, scaling=self._trainers(seat).told(told))
 
     def _trainers(self, seat: Seat) -> Trainers:
-        return Trainers(seat.order, seat.trainers, seat.rows, seat.key, self._chain.signer().domain)
+        return Trainers(seat.order, seat.trainers, seat.rows, seat.buyer, seat.key, self._chain.signer().domain)
 
 
 def _require_products(

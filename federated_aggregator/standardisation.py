@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from commons.http.peer import Counter, Peers
 from commons.protocol import moments as protocol
 from commons.protocol import transcript, wire
-from commons.protocol.messages import MomentsCosignQuestion, MomentsQuestion, MomentsTotals, Openings, Reply, Vector
+from commons.protocol.messages import MomentsCosignQuestion, MomentsQuestion, MomentsTotals, Reply, Vector
 from commons.protocol.moments import MINIMUM_TRAINERS, Trainers
+from commons.protocol.signed import Signed
 from commons.protocol.transcript import MOMENTS, Cosigned, Opened, SummedMoments
 from federated_aggregator.course import Course
 from federated_aggregator.peers import Buyer, Owners
@@ -122,7 +123,7 @@ class Standardisation:
             randomisers=wire.encode_roots([root for _, root in sums], course.key),
         )
 
-    def _opened(self, course: Course, count: Counter) -> tuple[MomentsTotals, Openings]:
+    def _opened(self, course: Course, count: Counter) -> tuple[MomentsTotals, Signed]:
         cosigned = self._cosigned(course, count)
         totals = cosigned.totals.read(MomentsTotals)
         opened = self._transcripts.find(course.id, OPENING, 0, Opened)
@@ -131,8 +132,9 @@ class Standardisation:
                 answer = self._buyer.open_moments(course.buyer, course.id, cosigned.totals, count)
                 _trainers(course).opened(totals, answer.content)
             opened = self._transcripts.keep(course.id, OPENING, 0, Opened(openings=answer.signed))
-        return totals, opened.openings.read(Openings)
+        return totals, opened.openings
 
 
 def _trainers(course: Course) -> Trainers:
-    return Trainers(course.order, course.trainer_addresses, course.trainer_rows, course.key, course.domain)
+    addresses, rows = course.trainer_addresses, course.trainer_rows
+    return Trainers(course.order, addresses, rows, course.buyer.address, course.key, course.domain)

@@ -78,7 +78,7 @@ class Desk:
     def moments(self) -> Trainers:
         """What the sums of the trainers' moments are checked with."""
         key, domain = self.key.public_key, self.signer.domain
-        return Trainers(self.order, self.trainers, self.trainer_rows, key, domain)
+        return Trainers(self.order, self.trainers, self.trainer_rows, self.signer.address, key, domain)
 
 
 class Answering:

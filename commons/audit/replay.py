@@ -155,7 +155,7 @@ class _Parties:
     @property
     def moments(self) -> Trainers:
         addresses = [trainer.address for trainer in self.trainers]
-        return Trainers(self.request.order, addresses, self.trainer_rows, self.key, self.domain)
+        return Trainers(self.request.order, addresses, self.trainer_rows, self.buyer.address, self.key, self.domain)
 
 
 @dataclass

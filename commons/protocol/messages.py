@@ -448,7 +448,8 @@ class Moments(TrainingMessage):
     """Aggregator to owners: the sums that were opened, by which all standardise, with the evidence.
 
     ``statement`` (a :class:`MomentsStatement`) is what the trainers signed; ``totals`` and ``randomisers`` open
-    ``ciphertexts``.
+    ``ciphertexts``, and ``signature`` is the buyer's, of these :class:`Openings` as its answer to
+    :class:`MomentsTotals`.
     """
 
     statement: bytes
@@ -456,6 +457,7 @@ class Moments(TrainingMessage):
     ciphertexts: bytes
     totals: tuple[Hexadecimal, ...]
     randomisers: tuple[Hexadecimal, ...]
+    signature: bytes
 
 
 class RoundQuestion(TrainingMessage):

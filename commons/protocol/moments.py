@@ -44,6 +44,8 @@ class Trainers:
     addresses : sequence of str
     rows : sequence of int
         What each has declared on chain.
+    buyer : str
+        Address of who opens the sums.
     key : PublicKey
     domain : Domain
     """
@@ -51,6 +53,7 @@ class Trainers:
     order: Order
     addresses: Sequence[str]
     rows: Sequence[int]
+    buyer: str
     key: PublicKey
     domain: Domain
 
@@ -125,10 +128,13 @@ class Trainers:
     def told(self, moments: Moments) -> Scaling:
         """Return the scaling that an owner is told, once all its evidence is seen to hold.
 
+        Three trainers could sign sums of their own making, and open them: the buyer's signature, which is on one sum in
+        a training, says that everybody is told the same, and that nothing else is left to be opened.
+
         Raises
         ------
         VerificationFailed, InvalidInput
-            Its trainers did not sign these sums, or are too few, or the buyer did not open them to this.
+            Its trainers did not sign these sums, or are too few, or the buyer did not open them, or not to this.
         """
         signed = Signed(content=moments.statement, signature=b"").read(MomentsStatement)
         totals = MomentsTotals(
@@ -141,7 +147,10 @@ class Trainers:
         if (signed.training, signed.totals) != (moments.training, statement_of_totals(totals).totals):
             raise VerificationFailed("the sums of moments are not those that its trainers signed")
         self.require_cosigned(totals)
-        return self.opened(totals, Openings(totals=moments.totals, randomisers=moments.randomisers))
+        said = Openings(totals=moments.totals, randomisers=moments.randomisers)
+        asked = Signed(content=totals.pack(), signature=b"")
+        Signed(content=said.pack(), signature=moments.signature).verified(Openings, self.domain, self.buyer, asked)
+        return self.opened(totals, said)
 
     def _require_places(self, places: Sequence[int], field: str) -> None:
         require_places(places, len(self.addresses), field, MINIMUM_TRAINERS)
@@ -162,8 +171,17 @@ def statement_of_totals(totals: MomentsTotals) -> MomentsStatement:
     )
 
 
-def told(totals: MomentsTotals, said: Openings) -> Moments:
-    """Return what owners are told: the sums that the buyer opened, with the evidence."""
+def told(totals: MomentsTotals, opened: Signed) -> Moments:
+    """Return what owners are told: the sums that the buyer opened, with the evidence.
+
+    Parameters
+    ----------
+    totals : MomentsTotals
+        What the buyer was asked.
+    opened : Signed
+        Its answer, the :class:`Openings`.
+    """
+    said = opened.read(Openings)
     return Moments(
         training=totals.training,
         statement=statement_of_totals(totals).pack(),
@@ -171,4 +189,5 @@ def told(totals: MomentsTotals, said: Openings) -> Moments:
         ciphertexts=totals.ciphertexts,
         totals=said.totals,
         randomisers=said.randomisers,
+        signature=opened.signature,
     )

@@ -444,7 +444,7 @@ def valid_body(path: str, method: str, training_id: str, address: str) -> tuple[
             Moments,
             {
                 **message, "statement": vector, "cosignatures": [signature], "ciphertexts": vector, "totals": ["1"],
-                "randomisers": ["1"],
+                "randomisers": ["1"], "signature": signature,
             },
         ),
         ("/trainings/{}", "PATCH"): (Notice, {**message, "reason": "x"}),

@@ -345,6 +345,7 @@ def question(frozen: Frozen, call: Call, change: Mapping[str, Any]) -> Json:
             "ciphertexts": one,
             "totals": ["1"],
             "randomisers": ["1"],
+            "signature": signature,
         },
         OPEN_MOMENTS: {
             "question": digest,

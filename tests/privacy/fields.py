@@ -131,7 +131,7 @@ def moments_asked(record: Record) -> Signed:
 def moments_of(record: Record) -> Trainers:
     rows = [len(record.tables[name]) for name in record.trainers]
     addresses = [record.accounts[name] for name in record.trainers]
-    return Trainers(record.order, addresses, rows, record.public_key, record.domain)
+    return Trainers(record.order, addresses, rows, record.accounts["buyer"], record.public_key, record.domain)
 
 
 def moments(record: Record, exchange: Exchange, value: Any) -> None:
@@ -193,6 +193,12 @@ def moments_told(field: str) -> Check:
         assert value == (question.ciphertexts if field == "ciphertexts" else getattr(asked.answer, field))
 
     return check
+
+
+def moments_opened(record: Record, exchange: Exchange, value: Any) -> None:
+    """To the owners: the buyer's signature of what it opened."""
+    ((asked, _),) = record.asked(MomentsTotals)
+    assert asked.answered is not None and value == asked.answered.signature
 
 
 def included(record: Record, exchange: Exchange, value: Any) -> None:
@@ -483,6 +489,7 @@ FIELDS: dict[type[Message], dict[str, Check]] = {
         "ciphertexts": moments_told("ciphertexts"),
         "totals": moments_told("totals"),
         "randomisers": moments_told("randomisers"),
+        "signature": moments_opened,
     },
     messages.RoundQuestion: ABOUT | {"round": number_of_rounds, "included": included, "model": model_of_round},
     messages.LocalModelQuestion: ABOUT,

@@ -14,7 +14,14 @@ from commons.learning.standardisation import MOMENT_BITS, moments, scaling_of
 from commons.learning.statistics import FloatArray, TableStatistics
 from commons.protocol import wire
 from commons.protocol.evaluation import NOISE_BITS, mse_of_total
-from commons.protocol.messages import CosignQuestion, Moments, RoundQuestion, ScoreQuestion, Vector
+from commons.protocol.messages import (
+    CosignQuestion,
+    Moments,
+    MomentsCosignQuestion,
+    RoundQuestion,
+    ScoreQuestion,
+    Vector,
+)
 from commons.protocol.round import aggregate
 from commons.protocol.transcript import Round
 from scripts.local import diabetes
@@ -77,6 +84,17 @@ def test_a_buyer_with_a_trainer_reads_every_rounds_model(record: Record) -> None
     divisor = len(record.trainers) << 40
     read = record.decrypt(question.model)
     assert all(0 <= r - s // divisor <= 1 for r, s in zip(read, record.sums[question.round - 1], strict=True))
+
+
+def test_a_buyer_with_a_trainer_reads_every_trainers_moments(standardised: Record) -> None:
+    """What all of them answered is shown to each, so that it signs no sum that one is missing from."""
+    last = standardised.trainers[-1]
+    (question,) = (q for exchange, q in standardised.asked(MomentsCosignQuestion) if exchange.called == last)
+    for answer, name in zip(question.answers, standardised.trainers, strict=True):
+        table = standardised.tables[name][:, :-1]
+        rows, *sums = standardised.decrypt(Vector.unpack(answer.content).ciphertexts)
+        assert rows == len(table)
+        assert [total / 2**MOMENT_BITS for total in sums[1::2]] == pytest.approx((table**2).sum(axis=0))
 
 
 def test_an_aggregator_with_a_trainer_has_one_owners_moments_opened() -> None:

@@ -354,9 +354,8 @@ class Telling:
 
     def _moments(self) -> Scaling:
         story, owners = self.story, self.story.owners[: self.story.trainers]
-        trainers = Trainers(
-            story.order, [owner.address for owner in owners], story.rows[: len(owners)], self.key, self.domain
-        )
+        addresses, rows = [owner.address for owner in owners], story.rows[: len(owners)]
+        trainers = Trainers(story.order, addresses, rows, BUYER.address, self.key, self.domain)
         question = self.say("score-moments question", AGGREGATOR, MomentsQuestion(training=TRAINING))
 
         def answer(place: int) -> Vector:

@@ -50,7 +50,9 @@ METRIC = Metric(
 COSIGN = CosignQuestion(training=TRAINING, kind="zero", round=0, answers=(), totals=b"", randomisers=b"")
 
 COSIGN_MOMENTS = MomentsCosignQuestion(training=TRAINING, answers=(), totals=b"", randomisers=b"")
-MOMENTS = Moments(training=TRAINING, statement=b"", cosignatures=(), ciphertexts=b"", totals=(), randomisers=())
+MOMENTS = Moments(
+    training=TRAINING, statement=b"", cosignatures=(), ciphertexts=b"", totals=(), randomisers=(), signature=b""
+)
 
 
 URL = "http://owner.example"

@@ -92,7 +92,7 @@ class Standardising(Parties):
             totals=tuple(f"{opening.total:x}" for opening in opened),
             randomisers=tuple(f"{opening.randomiser:x}" for opening in opened),
         )
-        return told(totals, said)
+        return told(totals, self.buyer.sign(said, self.ask(totals).signed))
 
 
 @pytest.fixture

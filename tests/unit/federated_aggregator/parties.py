@@ -292,7 +292,8 @@ def openings(opened: list[Opening]) -> Openings:
 
 
 def moments_of(order: Order, key: PublicKey) -> Trainers:
-    return Trainers(order, TRAINER_ADDRESSES, [owner.rows for owner in TRAINERS], key, DOMAIN)
+    rows = [owner.rows for owner in TRAINERS]
+    return Trainers(order, TRAINER_ADDRESSES, rows, BUYER.address, key, DOMAIN)
 
 
 AGGREGATOR = signer(1)

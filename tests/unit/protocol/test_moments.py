@@ -34,12 +34,12 @@ from commons.protocol.messages import (
     Vector,
 )
 from commons.protocol.moments import Trainers, combine, statement_of_totals, told
-from commons.protocol.signed import Signed
+from commons.protocol.signed import Signed, Signer
 from tests.unit.accounts import DOMAIN, signer
 from tests.unit.learning.tables import random_owner
 
 TRAINING = uuid.UUID(int=7)
-AGGREGATOR, STRANGER = signer(1), signer(99)
+AGGREGATOR, BUYER, STRANGER = signer(1), signer(2), signer(99)
 TRAINERS = [signer(number) for number in (11, 12, 13, 14)]
 ROWS = (10, 20, 30, 40)
 OWNERS = [random_owner(rows, 3, seed=rows) for rows in ROWS]
@@ -90,7 +90,10 @@ class Scene:
 
     def told(self, *places: int) -> Moments:
         totals = self.totals(*places)
-        return told(totals, self.openings(totals))
+        return told(totals, self.opened(totals))
+
+    def opened(self, totals: MomentsTotals, by: Signer = BUYER) -> Signed:
+        return by.sign(self.openings(totals), AGGREGATOR.sign(totals))
 
 
 def signed_by(totals: MomentsTotals, statement: MomentsStatement, places: Sequence[int]) -> MomentsTotals:
@@ -118,7 +121,7 @@ def scene(private_key: PrivateKey, short: ShortRandomisers, uniform: UniformRand
         vector = Vector(ciphertexts=key.encode(key.encrypt(value, *short.take(1)) for value in own))
         said = TRAINERS[place].sign(vector, asked)
         replies.append(Reply(place=place, content=said.content, signature=said.signature))
-    trainers = Trainers(order, [trainer.address for trainer in TRAINERS], ROWS, key, DOMAIN)
+    trainers = Trainers(order, [trainer.address for trainer in TRAINERS], ROWS, BUYER.address, key, DOMAIN)
     return Scene(private_key, uniform, trainers, values, asked, tuple(replies))
 
 
@@ -198,14 +201,42 @@ def test_buyer_opens_nothing_that_its_trainers_have_not_signed(scene: Scene, cha
         scene.trainers.require_cosigned(totals.model_copy(update={field: value}))
 
 
-def more(moments: Moments, scene: Scene) -> dict[str, Any]:
-    return {"totals": (f"{int(moments.totals[0], 16) + 1:x}", *moments.totals[1:])}
+def opened_by(lie: Callable[[Openings], dict[str, Any]]) -> Callable[[Moments, Scene], dict[str, Any]]:
+    """Return what is told when the buyer opens, and signs, something else."""
+
+    def change(moments: Moments, scene: Scene) -> dict[str, Any]:
+        totals = scene.totals(0, 1, 2)
+        honest = scene.openings(totals)
+        said = honest.model_copy(update=lie(honest))
+        return dict(told(totals, BUYER.sign(said, AGGREGATOR.sign(totals))))
+
+    return change
+
+
+def more(said: Moments | Openings) -> dict[str, Any]:
+    return {"totals": (f"{int(said.totals[0], 16) + 1:x}", *said.totals[1:])}
+
+
+def signed_anew(by: Signer) -> Callable[[Moments, Scene], dict[str, Any]]:
+    """Return what is told when three trainers sign sums that they open themselves, without the buyer."""
+
+    def change(_: Moments, scene: Scene) -> dict[str, Any]:
+        totals = scene.totals(0, 1, 2)
+        return dict(told(totals, scene.opened(totals, by)))
+
+    return change
 
 
 LIES: dict[str, tuple[Callable[[Moments, Scene], dict[str, Any]], type[Exception]]] = {
-    "another number": (more, InvalidOpening),
-    "a number short": (lambda moments, _: {"totals": moments.totals[1:]}, VerificationFailed),
+    "another number": (lambda moments, _: more(moments), InvalidSignature),
+    "another number that the buyer signed": (opened_by(more), InvalidOpening),
+    "a number short": (opened_by(lambda said: {"totals": said.totals[1:]}), VerificationFailed),
     "other sums": (lambda _, scene: {"ciphertexts": scene.cosign(0, 1, 2).totals}, VerificationFailed),
+    "opened by the trainers": (signed_anew(TRAINERS[0]), InvalidSignature),
+    "of other sums than the buyer opened": (
+        lambda moments, scene: {**scene.told(0, 1, 2).model_dump(), "signature": moments.signature},
+        InvalidSignature,
+    ),
     "of another training": (lambda *_: {"training": uuid.UUID(int=8)}, VerificationFailed),
     "a missing signature": (lambda moments, _: {"cosignatures": moments.cosignatures[1:]}, VerificationFailed),
     "signed by others": (lambda moments, _: {"cosignatures": moments.cosignatures[::-1]}, InvalidSignature),
