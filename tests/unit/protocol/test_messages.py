@@ -79,12 +79,12 @@ BY_TYPE: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
     AggregatorDescription: {
         "account": st.just(ADDRESS),
         "contract": st.just(ADDRESS),
-        "chain_id": st.integers(0, 2**63),
+        "chain_id": st.integers(0, 2**63 - 1),
     },
     OwnerRegistration: {"address": st.just(ADDRESS), "url": st.sampled_from(["http://a", "https://a.example:5000/x"])},
     TrainingRequest: {
         **about,
-        "chain_id": st.integers(0, 2**63),
+        "chain_id": st.integers(0, 2**63 - 1),
         "contract": st.just(ADDRESS),
         "buyer": st.just(ADDRESS),
         "buyer_url": st.just("http://buyer"),
@@ -103,6 +103,7 @@ BY_TYPE: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
     messages.Moments: {
         **about, "statement": blobs, "cosignatures": many_blobs, "ciphertexts": blobs,
         "totals": st.lists(hexadecimal).map(tuple), "randomisers": st.lists(hexadecimal).map(tuple),
+        "signature": blobs,
     },
     RoundQuestion: {**about, "round": rounds, "included": places, "model": blobs},
     LocalModelQuestion: about,
