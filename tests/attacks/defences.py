@@ -222,6 +222,21 @@ DEFENCES: tuple[Defence, ...] = (
         "tests/unit/data_owner/test_standardisation.py::test_moments_whose_evidence_does_not_hold_are_not_kept",
     ),
     Defence(
+        "The aggregator and three trainers tell an owner moments that they opened without the buyer",
+        "409",
+        "Trainers.told",
+        "the buyer need not have signed them",
+        (
+            Edit(
+                "commons/protocol/moments.py",
+                "        Signed(content=said.pack(), signature=moments.signature).verified("
+                "Openings, self.domain, self.buyer, asked)\n",
+                "",
+            ),
+        ),
+        "tests/unit/protocol/test_moments.py::test_owner_uses_no_moments_whose_evidence_does_not_hold",
+    ),
+    Defence(
         "The aggregator asks the buyer to decrypt weights, by any route",
         "401, 403, 404, 405, 409, 415 or 422",
         "Access.protect",
