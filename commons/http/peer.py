@@ -16,13 +16,12 @@ from typing import Generic, Protocol, TypeVar
 
 import requests
 from pydantic import ValidationError
-from requests.adapters import HTTPAdapter
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 from urllib3.exceptions import HTTPError
 
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import InvalidInput, NotAuthenticated, PeerRefused, PeerUnavailable, VerificationFailed
-from commons.http import refusal_signing
+from commons.http import answers, refusal_signing
 from commons.http.bodies import MESSAGEPACK
 from commons.http.request_signing import RequestSigner
 from commons.http.signatures import SIGNATURE_HEADER, decode_signature, encode_signature
@@ -56,7 +55,7 @@ class Patience:
     Parameters
     ----------
     answer_s : float
-        Seconds to wait for one answer.
+        Seconds to wait for one answer, and for its last byte.
     total_s : float
         Seconds after which no further try is made; 0 means a single try.
     """
@@ -226,7 +225,8 @@ class Peers:
             session = self._local.session = requests.Session()
             session.auth = RequestSigner(self._chain.signer().account)
             session.trust_env = False  # peers are reached directly: no proxy sees who talks to whom
-            session.mount("http://", HTTPAdapter(pool_maxsize=64))
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, answers.Adapter(pool_maxsize=64))
         return session
 
 

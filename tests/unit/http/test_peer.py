@@ -65,6 +65,27 @@ def sleep(handler: BaseHTTPRequestHandler) -> None:
     answer(200, GOOD)(handler)
 
 
+def dripped(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+    """Send a byte now and then, each soon enough for a timeout of single reads."""
+    for byte in content:
+        try:
+            handler.wfile.write(bytes([byte]))
+        except OSError:  # nobody listens any more
+            return
+        time.sleep(0.05)
+
+
+def drip_headers(handler: BaseHTTPRequestHandler) -> None:
+    dripped(handler, b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 100)
+
+
+def drip_body(handler: BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    dripped(handler, b"x" * 100)
+
+
 @dataclass
 class Peer:
     """A server that gives the scripted answers, the last one again and again."""
@@ -238,6 +259,15 @@ def test_patience_ends() -> None:
             tell(peer, Patience(answer_s=5, total_s=0.5))
         assert 0.5 <= time.monotonic() - started < 3
         assert len(peer.asked) > 2
+
+
+@pytest.mark.parametrize("drip", [drip_headers, drip_body])
+def test_peer_that_answers_a_byte_at_a_time_is_unavailable_in_time(drip: Answer) -> None:
+    with serving(drip) as peer:
+        began = time.monotonic()
+        with pytest.raises(PeerUnavailable):
+            tell(peer, Patience(answer_s=0.5, total_s=0))
+        assert time.monotonic() - began < 2, "a hundred bytes take five seconds"
 
 
 def test_peer_that_does_not_answer_in_time_is_unavailable() -> None:
