@@ -203,13 +203,21 @@ class Ordering:
 
     @contextmanager
     def moving(self, to: Marketplace) -> Iterator[None]:
-        """Let nothing be ordered while the service moves to another contract; Conflict if an order is unfinished.
+        """Let nothing be ordered while the service moves to another contract.
 
         On the other contract it registers when it orders.
+
+        Raises
+        ------
+        Conflict
+            An order is unfinished, or its model not delivered yet, which could not be signed for on the other one.
         """
         with self._lock:
             if unfinished := self.unfinished():
                 raise Conflict(f"model {unfinished[0]} is unfinished: it ends on the contract that it was ordered on")
+            finished = self._storage.models((Status.FINISHED,))
+            if missing := [model.id for model in finished if model.weights is None and model.removed is None]:
+                raise Conflict(f"model {missing[0]} is not delivered yet: wait for it, or remove it, to give it up")
             yield
 
     def follow(self, model_id: uuid.UUID) -> Model:

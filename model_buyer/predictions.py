@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from commons.database import Database, now
 from commons.errors import Conflict, InvalidInput, NotFound
+from commons.lifecycle import find
 from commons.protocol.messages import LARGEST_VALUE
 from commons.tables import isolated
 from commons.users.storage import User
@@ -111,6 +112,7 @@ class Predictions:
         self._database = database
         self._folder = folder
         self._most_values = most_values
+        self.forget_removed()
 
     def keep(self, user_id: uuid.UUID, save: Callable[[Path], str]) -> File:
         """Keep a table for predictions.
@@ -210,10 +212,11 @@ class Predictions:
             newest = query.order_by(Prediction.created.desc(), Prediction.id)
             return list(session.scalars(newest.limit(limit).offset(offset))), total
 
-    def forget_model(self, model_id: uuid.UUID) -> None:
-        """Delete what was predicted with a model."""
+    def forget_removed(self) -> None:
+        """Delete what was predicted with models that are removed: at every start too, lest a crash keep some."""
+        removed = select(Model.id).where(Model.removed.is_not(None))
         with self._database.write() as session:
-            session.execute(delete(Prediction).where(Prediction.model_id == model_id))
+            session.execute(delete(Prediction).where(Prediction.model_id.in_(removed)))
 
     def _add(
         self, model_id: uuid.UUID, file_id: uuid.UUID | None, values: FloatArray, targets: FloatArray | None
@@ -229,6 +232,8 @@ class Predictions:
             values=values.tobytes(),
         )
         with self._database.write() as session:
+            if find(session, Model, model_id).removed is not None:  # meanwhile
+                raise NotFound(f"there is no model {model_id}")
             session.add(prediction)
         return prediction, values
 

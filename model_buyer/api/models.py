@@ -241,11 +241,13 @@ def blueprint(storage: Storage, predictions: Predictions, accounts: Accounts, or
         in the list, so that to cancel twice is to cancel once. What has been accepted ends by itself. Send the ETag in
         If-Match to be sure that it is still what you saw.
         """
-        bodies.require_match(_tag(version(model_id)))
-        if Status(storage.shown(model_id).status) not in (Status.FINISHED, Status.FAILED):
+        model = storage.shown(model_id)  # read once: what finishes meanwhile is not removed as if it had been seen
+        accounts.access.require_own(model.user_id, f"model {model_id}")
+        bodies.require_match(_tag(model.updated))
+        if Status(model.status) not in (Status.FINISHED, Status.FAILED):
             return bodies.document(_document(ordering.cancel(model_id), []))
         ordering.remove(model_id)
-        predictions.forget_model(model_id)
+        predictions.forget_removed()
         return Response(status=HTTPStatus.NO_CONTENT)
 
     return routes

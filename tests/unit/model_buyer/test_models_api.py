@@ -10,16 +10,17 @@ from typing import Any, cast
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from commons.database import Database
-from commons.http import application
+from commons.errors import Conflict, NotFound
+from commons.http import application, bodies
 from commons.protocol.messages import DataRequirements, Features, HyperParameters, Order, Participants, Target
 from commons.users.accounts import Accounts
 from model_buyer.api import models
 from model_buyer.app import MIGRATIONS
 from model_buyer.ordering import Ordering
-from model_buyer.predictions import Predictions
+from model_buyer.predictions import Prediction, Predictions
 from model_buyer.storage import Model, Status, Storage
 
 ORDER = Order(
@@ -40,8 +41,9 @@ class Service:
         self.storage = Storage(self.database)
         self._accounts = Accounts(self.database, "http://127.0.0.1:9090", lambda: 31337, timedelta(hours=1))
         self._app = application.create(__name__)
-        parts = (cast(Predictions, None), self._accounts, cast(Ordering, None))
-        self._app.register_blueprint(models.blueprint(self.storage, *parts))
+        self.predictions = Predictions(self.database, folder, 100)
+        self.ordering = Ordering(self.storage, *(cast(Any, None),) * 3, "", "", "")
+        self._app.register_blueprint(models.blueprint(self.storage, self.predictions, self._accounts, self.ordering))
         self.ada, self.ada_id = self._user("ada")
         self.bob, self.bob_id = self._user("bob")
 
@@ -139,6 +141,42 @@ def test_etag_tells_others_nothing(service: Service) -> None:
     tag = service.ada.get(path).headers["ETag"]
     for header in ({}, {"If-None-Match": tag}, {"If-None-Match": "*"}):
         assert service.bob.get(path, headers=header).status_code == 404
+
+
+def test_model_that_finishes_while_it_is_cancelled_is_kept(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    model_id = service.add()
+    tag = service.ada.get(f"/models/{model_id}").headers["ETag"]
+    compare = bodies.require_match
+
+    def finish(seen: str) -> None:
+        compare(seen)
+        service.storage.move(model_id, Status.FINISHED, weights=[1.0, 2.0])
+
+    monkeypatch.setattr(bodies, "require_match", finish)
+    assert service.ada.delete(f"/models/{model_id}", headers={"If-Match": tag}).status_code == 409
+    assert service.ada.get(f"/models/{model_id}").get_json()["model"]["weights"] == [1.0, 2.0]
+
+
+def test_prediction_does_not_outlive_its_model(service: Service, tmp_path: Path) -> None:
+    model_id = service.add()
+    service.storage.move(model_id, Status.FINISHED, weights=[1.0, 2.0])
+    finished = service.storage.model(model_id)
+    service.predictions.predict_rows(finished, [[3.0]])
+    service.storage.remove(model_id)  # and the service is killed before the predictions are deleted
+    Predictions(service.database, tmp_path, 100)
+    with pytest.raises(NotFound):
+        service.predictions.predict_rows(finished, [[3.0]])  # which was asked for before
+    with service.database.read() as session:
+        assert session.scalars(select(Prediction.id)).all() == []
+
+
+def test_service_stays_where_a_model_is_to_be_delivered(service: Service) -> None:
+    model_id = service.add(status=Status.FINISHED)
+    with pytest.raises(Conflict, match="not delivered yet"), service.ordering.moving(cast(Any, None)):
+        pass
+    assert service.ada.delete(f"/models/{model_id}").status_code == 204
+    with service.ordering.moving(cast(Any, None)):
+        pass
 
 
 def test_polling_costs_two_queries(service: Service) -> None:
