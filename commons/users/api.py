@@ -97,6 +97,9 @@ class AddressField(Body):
     address: Address
 
 
+BODY_BYTES = 64 * 2**10
+"""Of a body at most: whoever has not logged in may send one."""
+
 FOR_ANYONE = frozenset({"users.create", "users.log_in", "users.nonce"})
 """Endpoints for whoever has not logged in."""
 
@@ -191,6 +194,10 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> R
     users, tokens, passwords = accounts.users, accounts.tokens, accounts.passwords
     wallets, login, access = accounts.wallets, accounts.login, accounts.access
     routes = Routes("users", __name__, "Accounts, logging in, tokens and wallets", url_prefix="/users")
+
+    @routes.before_request
+    def bound() -> None:
+        request.max_content_length = BODY_BYTES
 
     def client() -> str:
         return client_key(request.remote_addr)

@@ -536,6 +536,7 @@ def test_unknown_status_is_refused_with_those_that_there_are(town: Town, http: r
     ("service", "path", "content_type", "size"),
     [
         ("buyer", "/models", "application/json", 64 * 2**20 + 1),
+        ("buyer", "/users/login", "application/json", 64 * 2**10 + 1),
         ("owner-1", "/trainings", MESSAGEPACK, 64 * 2**20 + 1),
         ("aggregator", "/model", MESSAGEPACK, 10**12),
         ("owner-1", "/datasets", "multipart/form-data; boundary=limit", 1024 * 2**20 + 1),
