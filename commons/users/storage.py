@@ -160,7 +160,7 @@ class Users:
         NotFound
             There is no such user.
         Conflict
-            Trainings belong to it, or no operator would be left.
+            Models or files belong to it, or no operator would be left.
         """
         try:
             with self._database.write() as session:
@@ -170,7 +170,7 @@ class Users:
                 if user.operates:
                     _require_operator(session)
         except IntegrityError:
-            raise Conflict(f"user {user_id} has ordered models: they would lose their owner") from None
+            raise Conflict(f"user {user_id} has ordered models, or has files: they would lose their owner") from None
 
     def _add(
         self, name: str, email: str, password_hash: str | None, role: Role | None, registration: Registration
