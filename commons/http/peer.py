@@ -224,6 +224,7 @@ class Peers:
         if session is None:
             session = self._local.session = requests.Session()
             session.auth = RequestSigner(self._chain.signer().account)
+            session.headers["Accept-Encoding"] = "identity"
             session.trust_env = False  # peers are reached directly: no proxy sees who talks to whom
             for scheme in ("http://", "https://"):
                 session.mount(scheme, answers.Adapter(pool_maxsize=64))

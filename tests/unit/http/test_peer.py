@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 import time
 import uuid
@@ -14,6 +15,7 @@ import ormsgpack
 import pytest
 
 from commons.errors import PeerRefused, PeerUnavailable, VerificationFailed
+from commons.http import answers
 from commons.http.bodies import MESSAGEPACK
 from commons.http.peer import Patience, Peers
 from commons.http.signatures import SIGNATURE_HEADER, encode_signature
@@ -259,6 +261,19 @@ def test_patience_ends() -> None:
             tell(peer, Patience(answer_s=5, total_s=0.5))
         assert 0.5 <= time.monotonic() - started < 3
         assert len(peer.asked) > 2
+
+
+def test_answer_that_is_too_long_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(answer(200, b"x" * 100_000)) as peer:
+        monkeypatch.setattr(answers, "LONGEST", 50_000)
+        with pytest.raises(PeerUnavailable):
+            PEERS.call("POST", peer.url, NOTICE, Acknowledgement, ONCE)
+
+
+def test_packed_answer_is_none() -> None:
+    bomb = answer(200, gzip.compress(GOOD), **{"Content-Encoding": "gzip"})
+    with serving(bomb) as peer, pytest.raises(PeerUnavailable):
+        PEERS.call("POST", peer.url, NOTICE, Acknowledgement, ONCE)
 
 
 @pytest.mark.parametrize("drip", [drip_headers, drip_body])
