@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import TypeVar
+from http import HTTPStatus
+from typing import Any, TypeVar
 
 from flask import Response
 
@@ -17,6 +18,7 @@ from commons.http.request_signing import RequestVerifier
 from commons.http.routes import Routes
 from commons.http.signatures import Question, Signatures, answer
 from commons.protocol.messages import (
+    Body,
     CosignQuestion,
     LocalModelQuestion,
     Metric,
@@ -32,7 +34,18 @@ from commons.protocol.messages import (
 from data_owner.answering import Answering
 from data_owner.participation import Participation
 from data_owner.reviewing import Reviewing
-from data_owner.storage import Storage
+from data_owner.storage import Status, Storage
+
+
+class TrainingState(Body):
+    """Where an owner stands in a training, as far as its aggregator may know: not what datasets it has."""
+
+    id: uuid.UUID
+    status: Status
+    role: str | None
+
+
+SHOWN: dict[str, Any] = {"responses": {HTTPStatus.OK: TrainingState}}
 
 AboutTraining = TypeVar("AboutTraining", bound=TrainingMessage)
 
@@ -63,6 +76,15 @@ def blueprint(
             raise NotAuthorised(f"signed by {sender}: a request of {request.buyer} is for that account to sign")
         participation.offer(request, caller)
         return signatures.acknowledge(question)
+
+    @routes.get("/<uuid:training_id>", **between("Look where a training stands", None) | SHOWN)
+    def show(training_id: uuid.UUID) -> TrainingState:
+        requests.require(lambda: [storage.training(training_id).aggregator])
+        training = storage.training(training_id)
+        on_offer = training.status == Status.ACCEPTING
+        return TrainingState(
+            id=training.id, status=Status.OFFERED if on_offer else Status(training.status), role=training.role
+        )
 
     @routes.patch("/<uuid:training_id>", **between("Say that something changed on chain", Notice))
     def notice(training_id: uuid.UUID) -> Response:

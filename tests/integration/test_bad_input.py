@@ -394,7 +394,7 @@ ROUTES = {
         "/datasets/{}": ("GET", "DELETE"),
         "/models/{}": ("GET",),
         "/trainings/{}/accept": ("PUT",),
-        "/trainings/{}": ("PATCH", "PUT", "POST"),
+        "/trainings/{}": ("GET", "PATCH", "PUT", "POST"),
         "/trainings/{}/moments": ("POST", "PATCH", "PUT"),
         "/trainings/{}/metrics": ("POST", "PUT"),
         "/trainings/{}/cosign": ("POST",),
@@ -478,8 +478,9 @@ def test_unknown_ids_are_not_found(town: Town, http: requests.Session, service: 
     message, body = valid_body(path, method, unknown, town.platform.accounts[says].address)
     if path.endswith("/address"):
         body = {"address": town.platform.accounts[service].address}
-    if path.endswith(("/evidence", "/transcript")):
-        answer = http.get(url + path.format(unknown), auth=voice(town.platform, "arbiter").auth)
+    if (path, method) == ("/trainings/{}", "GET") or path.endswith(("/evidence", "/transcript")):
+        reader = voice(town.platform, "aggregator" if path == "/trainings/{}" else "arbiter")
+        answer = http.get(url + path.format(unknown), auth=reader.auth)
     elif message is None:
         answer = send(http, method, url + path.format(unknown), body)
     else:

@@ -139,6 +139,15 @@ def test_nobody_but_the_aggregator_asks(service: Service) -> None:
     assert (service.owner.journal.names(TRAINING), service.nudged) == ([], [])
 
 
+def test_only_the_aggregator_looks_where_a_training_stands(service: Service) -> None:
+    path, role = f"/trainings/{TRAINING}", service.owner.storage.training(TRAINING).role
+    shown = service.request("GET", path, None, {}, AGGREGATOR)
+    assert (shown.status_code, shown.get_json()) == (200, {"id": str(TRAINING), "status": "IN_PROGRESS", "role": role})
+    assert service.request("GET", f"/trainings/{UNKNOWN}", None, {}, AGGREGATOR).status_code == 404
+    assert service.request("GET", path, None, {}, STRANGER).status_code == 403
+    assert service.client.get(path).status_code == 401
+
+
 def test_messages_are_the_aggregators(service: Service) -> None:
     parties = service.parties
     stranger, owner = (Signer(account, parties.domain) for account in (STRANGER, OWNERS[1]))
