@@ -37,7 +37,7 @@ def rows(count: int, seed: int) -> bytes:
     return text.getvalue().encode()
 
 
-def upload(url: str, block: bytes, times: int) -> tuple[dict[str, Any], int]:
+def upload(owner: flow.Owner, block: bytes, times: int) -> tuple[dict[str, Any], int]:
     """Upload the block that often, as one CSV file that exists nowhere here; return the answer and the file's bytes."""
     head = b'--limit\r\nContent-Disposition: form-data; name="file"; filename="rows.csv"\r\n\r\n' + HEADER
     tail = b"\r\n--limit--\r\n"
@@ -52,8 +52,9 @@ def upload(url: str, block: bytes, times: int) -> tuple[dict[str, Any], int]:
     headers = {
         "Content-Type": "multipart/form-data; boundary=limit",
         "Content-Length": str(len(head) + times * len(block) + len(tail)),
+        **owner.authorization,
     }
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+    connection = http.client.HTTPConnection(urlsplit(owner.url).netloc, timeout=120)
     try:
         connection.request("POST", "/datasets", body=parts(), headers=headers)
         answer = connection.getresponse()
@@ -87,13 +88,13 @@ def test_owner_of_a_million_rows_trains_and_validates_in_700_mb(tmp_path: Path) 
     with LocalPlatform(tmp_path, Ports.free(owners=3)) as platform:
         platform.start()
         large, *small = (flow.Owner(url, timeout=120) for url in platform.owner_urls)
-        dataset, size = upload(large.url, rows(BLOCK_ROWS, seed=0), BLOCKS)
+        users = {owner: owner.sign_up("owner")[0] for owner in (large, *small)}
+        dataset, size = upload(large, rows(BLOCK_ROWS, seed=0), BLOCKS)
         assert dataset["rows"] == BLOCK_ROWS * BLOCKS == 1_000_000
         assert size > 200e6
         for seed, owner in enumerate(small, start=1):
             owner.upload_dataset(HEADER + rows(50, seed))
-        for owner in (large, *small):
-            user_id, _ = owner.sign_up("owner")
+        for owner, user_id in users.items():
             owner.register(user_id)
         buyer = flow.Buyer(platform.urls["buyer"])
         user_id, _ = buyer.sign_up("buyer")
