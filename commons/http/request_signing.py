@@ -31,6 +31,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from eth_account.signers.local import LocalAccount
@@ -41,8 +42,10 @@ from requests.auth import AuthBase
 from commons.crypto import signatures
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import NotAuthenticated, NotAuthorised
-from commons.http.nonces import Nonces
 from commons.http.signatures import SIGNATURE_HEADER
+
+if TYPE_CHECKING:  # who only signs needs no database
+    from commons.http.nonces import Nonces
 
 ALGORITHM = "eip191-secp256k1"
 TAG = "deltaml"
