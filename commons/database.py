@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import alembic.command
 import alembic.config
-from sqlalchemy import DateTime, Dialect, Engine, LargeBinary, String, Uuid, create_engine, event
+from sqlalchemy import DateTime, Dialect, Engine, LargeBinary, Select, String, Uuid, create_engine, event, func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.types import JSON, TypeDecorator
@@ -126,6 +126,15 @@ def _postgresql(url: str) -> Engine:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITE_LOCK})")
 
     return engine
+
+
+Row = TypeVar("Row")
+
+
+def page(session: Session, query: Select[Row], limit: int, offset: int) -> tuple[list[Row], int]:
+    """Return `limit` of the things that a query selects after the first `offset`, and how many there are in all."""
+    total = session.scalar(select(func.count()).select_from(query.order_by(None).subquery())) or 0
+    return list(session.scalars(query.limit(limit).offset(offset))), total
 
 
 def _engine(url: str) -> Engine:

@@ -6,7 +6,6 @@ journal has both as they were signed: what this owner can show in a dispute.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import uuid
 from collections.abc import Callable
@@ -44,14 +43,13 @@ from commons.protocol.messages import (
     Moments,
     MomentsCosignQuestion,
     MomentsQuestion,
-    MomentsStatement,
     Order,
     Reply,
     RoundQuestion,
     ScoreQuestion,
     Vector,
 )
-from commons.protocol.moments import Trainers
+from commons.protocol.moments import Trainers, statement
 from commons.protocol.provenance import require_local_models
 from commons.protocol.schedule import MINIMUM_SUMMED, require_places, require_zero_round, scales
 from commons.protocol.signed import Domain, Signed, proof_context
@@ -231,14 +229,8 @@ class Answering:
         self._trainers(seat).require_sums(told, asked)
         if Reply(place=place, content=own.content, signature=own.signature) not in asked.answers:
             raise VerificationFailed(f"trainer {place} is asked to sign sums of moments that its answer is not in")
-        statement = MomentsStatement(
-            training=asked.training,
-            question=told.digest,
-            trainers=tuple(answer.place for answer in asked.answers),
-            totals=hashlib.sha256(asked.totals).digest(),
-        )
         signer = self._chain.signer()
-        return signer.sign(Cosignature(signature=signer.sign(statement).signature), question.signed)
+        return signer.sign(Cosignature(signature=signer.sign(statement(told, asked)).signature), question.signed)
 
     def standardise(self, question: Question[Moments]) -> Signed:
         """Take note of the opened sums, once their evidence is seen to hold: features are standardised by them.

@@ -8,11 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, ForeignKey, MetaData, func, select
+from sqlalchemy import ColumnElement, ForeignKey, MetaData, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
-from commons.database import Database, Decimal, now
+from commons.database import Database, Decimal, now, page
 from commons.errors import Conflict
 from commons.learning.statistics import TableStatistics
 from commons.lifecycle import find, move
@@ -129,8 +129,7 @@ class Storage:
         """Return `limit` datasets after the first `offset`, the newest first, and how many there are in all."""
         newest = select(Dataset).order_by(Dataset.created.desc(), Dataset.id)
         with self._database.read() as session:
-            total = session.scalar(select(func.count()).select_from(Dataset)) or 0
-            return list(session.scalars(newest.limit(limit).offset(offset))), total
+            return page(session, newest, limit, offset)
 
     def dataset(self, dataset_id: uuid.UUID) -> Dataset:
         """Return a dataset; NotFound if there is none of that id."""
@@ -166,8 +165,7 @@ class Storage:
         """Return `limit` of the wanted training requests after the first `offset`, the newest first, and how many."""
         newest = select(Training).where(wanted).order_by(Training.created.desc(), Training.id)
         with self._database.read() as session:
-            total = session.scalar(select(func.count()).select_from(Training).where(wanted)) or 0
-            return list(session.scalars(newest.limit(limit).offset(offset))), total
+            return page(session, newest, limit, offset)
 
     def move(self, training_id: uuid.UUID, to: Status, **values: Any) -> Training:
         """Move a training along its lifecycle and set columns with it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gmpy2 import mpz
@@ -28,11 +28,11 @@ from commons.protocol.messages import (
     ScoreQuestion,
     Totals,
     TotalStatement,
-    Vector,
 )
 from commons.protocol.outcome import factors
 from commons.protocol.signed import Signed, proof_context
 from commons.protocol.transcript import Cosigned, LocalModels, Masking, Opened, Scores, name
+from federated_aggregator.cosigning import Proposal, added, cosigned
 from federated_aggregator.course import Course, TooFewAnswered
 from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.rounds import replies
@@ -312,47 +312,37 @@ class Evaluations:
         return mses, asked.validators
 
     def _cosigned(self, course: Course, scores: Scores, question: ScoreQuestion, count: Counter) -> Cosigned:
-        """Have the sums signed by all whose answers are in them; whoever does not sign is not in them."""
-        answers = scores.answers
-        while True:
-            asked, ciphertexts = self._sum(course, question, answers)
-            statement = _statement(course, scores, tuple(a.place for a in answers), ciphertexts)
-            parties = {a.place: course.validators[a.place] for a in answers}
-            signed = self._owners.ask(
-                parties, self._owners.cosign(course.id, asked, statement, course.domain, count), course.lost
+        def propose(answers: Sequence[Reply]) -> Proposal[TotalStatement]:
+            ciphertexts, randomisers = added(course, answers, _vectors(course, question))
+            asked = CosignQuestion(
+                training=course.id,
+                kind=question.kind,
+                round=question.round,
+                answers=tuple(answers),
+                totals=ciphertexts,
+                randomisers=randomisers,
             )
-            if len(signed) == len(answers):
-                break
-            answers = tuple(answer for answer in answers if answer.place in signed)
-            if not answers:
+            statement = _statement(course, scores, tuple(answer.place for answer in answers), ciphertexts)
+            return Proposal(self._peers.sign(asked), statement, ciphertexts)
+
+        def require(signed: Mapping[int, object]) -> None:
+            if not signed:
                 raise TooFewAnswered(f"no validator signed the sums of {question.kind} {question.round}")
+
+        agreed = cosigned(self._owners, course, course.validators, scores.answers, propose, require, count)
+        statement = agreed.proposal.statement
         totals_ = Totals(
             training=course.id,
             kind=question.kind,
             round=question.round,
             validators=statement.validators,
-            ciphertexts=ciphertexts,
+            ciphertexts=agreed.proposal.ciphertexts,
             question=statement.question,
             masks=statement.masks,
             commitments=statement.commitments,
-            cosignatures=tuple(signed[place].content.signature for place in statement.validators),
+            cosignatures=agreed.signatures,
         )
-        return Cosigned(question=asked, answers=replies(signed), totals=self._peers.sign(totals_))
-
-    def _sum(self, course: Course, question: ScoreQuestion, answers: Sequence[Reply]) -> tuple[Signed, bytes]:
-        vectors = _vectors(course, question)
-        scores = [course.key.decode(Vector.unpack(answer.content).ciphertexts, vectors) for answer in answers]
-        sums = [protocol.combine(column, course.key, course.randomisers) for column in zip(*scores, strict=True)]
-        ciphertexts = course.key.encode(total for total, _ in sums)
-        asked = CosignQuestion(
-            training=course.id,
-            kind=question.kind,
-            round=question.round,
-            answers=tuple(answers),
-            totals=ciphertexts,
-            randomisers=wire.encode_roots([root for _, root in sums], course.key),
-        )
-        return self._peers.sign(asked), ciphertexts
+        return Cosigned(question=agreed.proposal.question, answers=agreed.answers, totals=self._peers.sign(totals_))
 
 
 def _vectors(course: Course, question: ScoreQuestion) -> int:
@@ -369,7 +359,7 @@ def _statement(course: Course, scores: Scores, validators: tuple[int, ...], ciph
 def _openings(answer: Openings, count: int) -> list[Opening]:
     if not len(answer.totals) == len(answer.randomisers) == count:
         raise InvalidInput(f"{len(answer.totals)} totals were opened instead of {count}", "totals")
-    return [Opening(int(t, 16), int(r, 16)) for t, r in zip(answer.totals, answer.randomisers, strict=True)]
+    return wire.decode_openings(answer.totals, answer.randomisers)
 
 
 def _rows(course: Course, validators: Sequence[int]) -> int:

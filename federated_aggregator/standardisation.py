@@ -5,15 +5,16 @@ As in evaluations, everything is in the transcript before anybody sees it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from commons.http.peer import Counter, Peers
 from commons.protocol import moments as protocol
-from commons.protocol import transcript, wire
-from commons.protocol.messages import MomentsCosignQuestion, MomentsQuestion, MomentsTotals, Reply, Vector
+from commons.protocol import transcript
+from commons.protocol.messages import MomentsCosignQuestion, MomentsQuestion, MomentsStatement, MomentsTotals, Reply
 from commons.protocol.moments import MINIMUM_TRAINERS, Trainers
 from commons.protocol.signed import Signed
 from commons.protocol.transcript import MOMENTS, Cosigned, Opened, SummedMoments
+from federated_aggregator.cosigning import Proposal, added, cosigned
 from federated_aggregator.course import Course
 from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.rounds import PHASE, replies, require_enough
@@ -83,45 +84,32 @@ class Standardisation:
         return record
 
     def _cosigned(self, course: Course, count: Counter) -> Cosigned:
-        """Have the sums signed by all whose answers are in them; whoever does not sign is not in them."""
-        cosigned = self._transcripts.find(course.id, TOTALS, 0, Cosigned)
-        if cosigned is not None:
-            return cosigned
-        record = self._answered(course, count)
-        answers = record.answers
-        while True:
-            cosign = self._sum(course, answers)
-            asked = self._peers.sign(cosign)
-            totals = MomentsTotals(
-                training=course.id,
-                question=record.question.digest,
-                trainers=tuple(answer.place for answer in answers),
-                ciphertexts=cosign.totals,
-                cosignatures=(),
-            )
-            statement = protocol.statement_of_totals(totals)
-            call = self._owners.cosign(course.id, asked, statement, course.domain, count)
-            signed = self._owners.ask({a.place: course.trainers[a.place] for a in answers}, call, course.lost)
-            if len(signed) == len(answers):
-                break
-            require_enough(signed, "when they were asked to sign the sums of moments", MINIMUM_TRAINERS)
-            answers = tuple(answer for answer in answers if answer.place in signed)
-        cosignatures = tuple(signed[place].content.signature for place in totals.trainers)
-        to_open = self._peers.sign(totals.model_copy(update={"cosignatures": cosignatures}))
-        return self._transcripts.keep(
-            course.id, TOTALS, 0, Cosigned(question=asked, answers=replies(signed), totals=to_open)
-        )
+        record = self._transcripts.find(course.id, TOTALS, 0, Cosigned)
+        if record is not None:
+            return record
+        answered = self._answered(course, count)
 
-    def _sum(self, course: Course, answers: Sequence[Reply]) -> MomentsCosignQuestion:
-        count = _trainers(course).count
-        vectors = [course.key.decode(Vector.unpack(answer.content).ciphertexts, count) for answer in answers]
-        sums = protocol.combine(vectors, course.key, course.randomisers)
-        return MomentsCosignQuestion(
+        def propose(answers: Sequence[Reply]) -> Proposal[MomentsStatement]:
+            ciphertexts, randomisers = added(course, answers, _trainers(course).count)
+            asked = MomentsCosignQuestion(
+                training=course.id, answers=tuple(answers), totals=ciphertexts, randomisers=randomisers
+            )
+            return Proposal(self._peers.sign(asked), protocol.statement(answered.question, asked), ciphertexts)
+
+        def require(signed: Mapping[int, object]) -> None:
+            require_enough(signed, "when they were asked to sign the sums of moments", MINIMUM_TRAINERS)
+
+        agreed = cosigned(self._owners, course, course.trainers, answered.answers, propose, require, count)
+        totals = MomentsTotals(
             training=course.id,
-            answers=tuple(answers),
-            totals=course.key.encode(total for total, _ in sums),
-            randomisers=wire.encode_roots([root for _, root in sums], course.key),
+            question=answered.question.digest,
+            trainers=agreed.proposal.statement.trainers,
+            ciphertexts=agreed.proposal.ciphertexts,
+            cosignatures=agreed.signatures,
         )
+        to_open = self._peers.sign(totals)
+        record = Cosigned(question=agreed.proposal.question, answers=agreed.answers, totals=to_open)
+        return self._transcripts.keep(course.id, TOTALS, 0, record)
 
     def _opened(self, course: Course, count: Counter) -> tuple[MomentsTotals, Signed]:
         cosigned = self._cosigned(course, count)

@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ForeignKey, MetaData, func, select, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
-from commons.database import Database, Decimal, now
+from commons.database import Database, Decimal, now, page
 from commons.lifecycle import find, move
 from commons.protocol.messages import TrainingRequest
 from commons.protocol.signed import Signed
@@ -139,8 +139,7 @@ class Storage:
         wanted = true() if address is None else func.lower(DataOwner.address) == address.lower()
         oldest = select(DataOwner).where(wanted).order_by(DataOwner.registered, DataOwner.address)
         with self._database.read() as session:
-            total = session.scalar(select(func.count()).select_from(DataOwner).where(wanted)) or 0
-            return list(session.scalars(oldest.limit(limit).offset(offset))), total
+            return page(session, oldest, limit, offset)
 
     def add(self, training: Training) -> None:
         """Add a training, unless it is known already."""
@@ -163,8 +162,7 @@ class Storage:
         """Return `limit` trainings after the first `offset`, the newest first, and how many there are in all."""
         newest = select(Training).order_by(Training.created.desc(), Training.id)
         with self._database.read() as session:
-            total = session.scalar(select(func.count()).select_from(Training)) or 0
-            return list(session.scalars(newest.limit(limit).offset(offset))), total
+            return page(session, newest, limit, offset)
 
     def offered(self, training_id: uuid.UUID) -> set[str]:
         """Return the addresses of the owners that were told of a training."""

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ForeignKey, Select, delete, func, select
+from sqlalchemy import ForeignKey, Select, delete, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from commons.database import Database, now
+from commons.database import Database, now, page
 from commons.errors import Conflict, InvalidInput, NotFound
 from commons.lifecycle import find
 from commons.protocol.messages import LARGEST_VALUE
@@ -207,10 +207,7 @@ class Predictions:
     def page(self, user_id: uuid.UUID, limit: int, offset: int) -> tuple[list[Prediction], int]:
         """Return `limit` of a user's predictions after the first `offset`, the newest first, and how many it has."""
         with self._database.read() as session:
-            query = _of(user_id)
-            total = session.scalar(select(func.count()).select_from(query.subquery())) or 0
-            newest = query.order_by(Prediction.created.desc(), Prediction.id)
-            return list(session.scalars(newest.limit(limit).offset(offset))), total
+            return page(session, _of(user_id).order_by(Prediction.created.desc(), Prediction.id), limit, offset)
 
     def forget_removed(self) -> None:
         """Delete what was predicted with models that are removed: at every start too, lest a crash keep some."""

@@ -9,11 +9,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, MetaData, Select, bindparam, func, select, update
+from sqlalchemy import ForeignKey, MetaData, Select, bindparam, select, update
 from sqlalchemy.orm import Mapped, defer, mapped_column
 
 from commons import database
-from commons.database import Database, Decimal, now
+from commons.database import Database, Decimal, now, page
 from commons.errors import NotFound, VerificationFailed
 from commons.lifecycle import find, move
 from commons.protocol.messages import Order
@@ -154,8 +154,7 @@ class Storage:
         own = (Model.user_id == user_id, Model.removed.is_(None))
         newest = select(Model).where(*own).order_by(Model.created.desc(), Model.id).options(*_SECRETS)
         with self._database.read() as session:
-            total = session.scalar(select(func.count()).select_from(Model).where(*own)) or 0
-            return list(session.scalars(newest.limit(limit).offset(offset))), total
+            return page(session, newest, limit, offset)
 
     def remove(self, model_id: uuid.UUID) -> None:
         """Show an order no more; nothing if it is removed already."""

@@ -23,7 +23,7 @@ from commons.protocol.messages import (
 from commons.protocol.outcome import ANSWERED_SHARE
 from commons.protocol.schedule import scales
 from commons.protocol.signed import Domain, Signed
-from commons.protocol.totals import verify_metric
+from commons.protocol.totals import read_metric, verify_claims
 from commons.protocol.transcript import Transcript, TranscriptRoot
 
 
@@ -284,9 +284,10 @@ class _Copied:
         told = f"the aggregator told an MSE of iteration {metric.iteration}"
         validators = self._on_chain.validators
         try:
-            claimed = verify_metric(
+            claimed = read_metric(
                 metric, self._hyper, self._weights, validators, self._validator_rows, self._key, self._domain
             )
+            verify_claims([claimed], self._key)
         except Exception as error:
             return f"{told} with evidence that does not hold: {error}"
         return None if claimed.mses[0] == int(metric.mse) else f"{told} that its evidence does not give"

@@ -22,7 +22,7 @@ from commons.chain.training import Result
 from commons.crypto.packing import FRACTION_BITS, SLOT_BITS, VALUE_BITS, pack_masked
 from commons.crypto.paillier import MINIMUM_BITS, InvalidKey, InvalidOpening, PublicKey
 from commons.crypto.powers import Rerandomised, first_false
-from commons.crypto.proofs import KeyProof, Opening, ProductProof, verify_key, verify_openings, verify_products
+from commons.crypto.proofs import KeyProof, ProductProof, verify_key, verify_openings, verify_products
 from commons.crypto.signatures import InvalidSignature
 from commons.errors import DeltaMLError
 from commons.learning.local_steps import relative_weights
@@ -778,7 +778,7 @@ class _Replay:
         with self._judging(Subject.OPENINGS, parties.buyer, f"the openings of {count} sums"):
             if not len(said.totals) == len(said.randomisers) == count:
                 raise InvalidOpening(f"{len(said.totals)} totals and {len(said.randomisers)} randomisers were shown")
-            openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(said.totals, said.randomisers, strict=True)]
+            openings = wire.decode_openings(said.totals, said.randomisers)
             verify_openings(parties.key.decode(own.totals.ciphertexts, count), openings, parties.key)
         rows = sum(parties.validator_rows[place] for place in own.totals.validators)
         with self._judging(Subject.ERRORS, self._aggregator, "errors of a training that did not diverge"):

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from gmpy2 import mpz
 
-from commons.crypto.paillier import PublicKey, UniformRandomisers
-from commons.crypto.proofs import Opening, verify_openings
+from commons.crypto.paillier import PublicKey
+from commons.crypto.proofs import verify_openings
 from commons.errors import InvalidInput, VerificationFailed
 from commons.learning.standardisation import Scaling, scaling_of
-from commons.protocol import evaluation
+from commons.protocol import wire
 from commons.protocol.messages import (
     Moments,
     MomentsCosignQuestion,
@@ -121,7 +121,7 @@ class Trainers:
         """
         if not len(said.totals) == len(said.randomisers) == self.count:
             raise VerificationFailed(f"{len(said.totals)} sums of {self.count} are opened")
-        openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(said.totals, said.randomisers, strict=True)]
+        openings = wire.decode_openings(said.totals, said.randomisers)
         verify_openings(self.key.decode(totals.ciphertexts, self.count), openings, self.key)
         return self.scaling([opening.total for opening in openings], totals.trainers)
 
@@ -156,9 +156,14 @@ class Trainers:
         require_places(places, len(self.addresses), field, MINIMUM_TRAINERS)
 
 
-def combine(answers: Sequence[Sequence[mpz]], key: PublicKey, randomisers: UniformRandomisers) -> list[tuple[mpz, mpz]]:
-    """Add trainers' encrypted moments, re-randomised for the buyer: (total, r) for each number."""
-    return [evaluation.combine(column, key, randomisers) for column in zip(*answers, strict=True)]
+def statement(question: Signed, cosign: MomentsCosignQuestion) -> MomentsStatement:
+    """Return what a trainer signs that is asked to co-sign sums of answers to that question."""
+    return MomentsStatement(
+        training=cosign.training,
+        question=question.digest,
+        trainers=tuple(answer.place for answer in cosign.answers),
+        totals=hashlib.sha256(cosign.totals).digest(),
+    )
 
 
 def statement_of_totals(totals: MomentsTotals) -> MomentsStatement:

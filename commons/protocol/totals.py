@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gmpy2 import invert, mpz
 
 from commons.crypto.packing import FRACTION_BITS
-from commons.crypto.paillier import InvalidOpening, PublicKey
+from commons.crypto.paillier import InvalidOpening, PublicKey, UniformRandomisers
 from commons.crypto.proofs import Opening, verify_openings
 from commons.errors import InvalidInput, VerificationFailed
 from commons.protocol import evaluation, wire
@@ -39,6 +39,11 @@ from commons.protocol.signed import Domain, Signed
 SALT_BYTES = 32
 DELIVERABLE = 2
 """Models of a settlement of which one is delivered: the trained and the averaged one come first."""
+
+
+def add(answers: Sequence[Sequence[mpz]], key: PublicKey, randomisers: UniformRandomisers) -> list[tuple[mpz, mpz]]:
+    """Add owners' encrypted answers, entry by entry, re-randomised for the buyer: (total, r) for each entry."""
+    return [evaluation.combine(column, key, randomisers) for column in zip(*answers, strict=True)]
 
 
 def commitments(question: ScoreQuestion, scales: Sequence[int], length: int) -> tuple[bytes, ...]:
@@ -293,7 +298,7 @@ def read_metric(
     if not len(metric.totals) == len(metric.randomisers) == opened:
         raise VerificationFailed(f"{len(metric.totals)} sums of {opened} are opened")
     ciphertexts = key.decode(metric.ciphertexts, vectors)[:opened]
-    openings = [Opening(int(t, 16), int(r, 16)) for t, r in zip(metric.totals, metric.randomisers, strict=True)]
+    openings = wire.decode_openings(metric.totals, metric.randomisers)
     counted = sum(rows[place] for place in signed.validators)
     mses = [
         mse(signed.kind, opening.total, scale, counted)
@@ -310,21 +315,6 @@ def verify_claims(claims: Iterable[Claimed], key: PublicKey) -> None:
         ciphertexts += claim.ciphertexts
         openings += claim.openings
     verify_openings(ciphertexts, openings, key)
-
-
-def verify_metric(
-    metric: Metric,
-    hyper: HyperParameters,
-    weights: Sequence[int],
-    validators: Sequence[str],
-    rows: Sequence[int],
-    key: PublicKey,
-    domain: Domain,
-) -> Claimed:
-    """Check one metric with its openings: :func:`read_metric` and :func:`verify_claims`."""
-    claimed = read_metric(metric, hyper, weights, validators, rows, key, domain)
-    verify_claims([claimed], key)
-    return claimed
 
 
 def mse(kind: EvaluationKind, total: int, scale: int, rows: int) -> int:

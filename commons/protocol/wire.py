@@ -9,6 +9,7 @@ from gmpy2 import mpz
 
 from commons.crypto.packing import SLOT_BITS
 from commons.crypto.paillier import PublicKey
+from commons.crypto.proofs import Opening
 from commons.errors import InvalidInput
 from commons.protocol.messages import ScoreQuestion
 
@@ -54,6 +55,11 @@ def decode_roots(data: bytes, count: int, key: PublicKey) -> list[mpz]:
     if not all(1 <= root < key.n for root in roots):
         raise InvalidInput("a number is not between 1 and the modulus", "randomisers")
     return roots
+
+
+def decode_openings(totals: Sequence[str], randomisers: Sequence[str]) -> list[Opening]:
+    """Decode openings from as many totals as randomisers, both in hexadecimal."""
+    return [Opening(int(t, 16), int(r, 16)) for t, r in zip(totals, randomisers, strict=True)]
 
 
 def _root_bytes(key: PublicKey) -> int:

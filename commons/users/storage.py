@@ -8,11 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, delete, func, select
+from sqlalchemy import ForeignKey, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from commons.database import Base, Database, now
+from commons.database import Base, Database, now, page
 from commons.errors import Conflict, NotAuthorised
 from commons.lifecycle import find
 from commons.users.registration import Registration
@@ -103,8 +103,7 @@ class Users:
     def page(self, limit: int, offset: int) -> tuple[list[User], int]:
         """Return `limit` users after the first `offset`, the oldest first, and how many there are in all."""
         with self._database.read() as session:
-            query = select(User).order_by(User.created, User.id).limit(limit).offset(offset)
-            return list(session.scalars(query)), session.scalar(select(func.count()).select_from(User)) or 0
+            return page(session, select(User).order_by(User.created, User.id), limit, offset)
 
     def get(self, user_id: uuid.UUID) -> User:
         """Return a user; NotFound if there is none of that id."""

@@ -56,7 +56,7 @@ from commons.protocol.messages import (
     Totals,
     Vector,
 )
-from commons.protocol.moments import Trainers, combine, statement_of_totals
+from commons.protocol.moments import Trainers, statement_of_totals
 from commons.protocol.outcome import factors, settlement_vectors
 from commons.protocol.signed import Domain, Signed, Signer, proof_context
 from commons.protocol.transcript import (
@@ -368,7 +368,7 @@ class Telling:
 
         def draw() -> list[tuple[mpz, mpz]]:
             vectors = [self.key.decode(Vector.unpack(reply.content).ciphertexts, trainers.count) for reply in answers]
-            return combine(vectors, self.key, self.fresh)
+            return totals.add(vectors, self.key, self.fresh)
 
         pairs = story.remembered("total moments", draw)
         cosign = MomentsCosignQuestion(
@@ -389,8 +389,8 @@ class Telling:
 
         signed = self.replies("total-moments", owners, places, cosign_asked, cosignature)
         signatures = tuple(cosignature(place).signature for place in places)
-        totals = unsigned.model_copy(update={"cosignatures": signatures})
-        to_open = self.say("total-moments totals", AGGREGATOR, totals)
+        signed_totals = unsigned.model_copy(update={"cosignatures": signatures})
+        to_open = self.say("total-moments totals", AGGREGATOR, signed_totals)
         self.keep("total-moments", 0, Cosigned(question=cosign_asked, answers=signed, totals=to_open))
         opened = story.remembered(
             "opening moments", lambda: [evaluation.open_total(total, self.private_key) for total, _ in pairs]

@@ -15,7 +15,7 @@ from commons.crypto.paillier import PrivateKey, UniformRandomisers
 from commons.errors import Conflict, NotAuthorised, NotFound, VerificationFailed
 from commons.protocol import disputes
 from commons.protocol.messages import Acknowledgement, Metric
-from commons.protocol.totals import verify_metric
+from commons.protocol.totals import read_metric, verify_claims
 from data_owner.reviewing import Reviewing
 from data_owner.storage import Status, Training
 from tests.unit.data_owner.chain import BOND
@@ -81,7 +81,9 @@ class Reported:
 
 def verified(parties: Parties, metric: Metric) -> list[int]:
     hyper = parties.order.hyper_parameters
-    return verify_metric(metric, hyper, (1, 1), parties.addresses, (ROWS, ROWS), parties.key, parties.domain).mses
+    claimed = read_metric(metric, hyper, (1, 1), parties.addresses, (ROWS, ROWS), parties.key, parties.domain)
+    verify_claims([claimed], parties.key)
+    return claimed.mses
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from commons.crypto.signatures import InvalidSignature
 from commons.errors import Conflict, InvalidInput, VerificationFailed
 from commons.learning.local_steps import local_map
 from commons.learning.statistics import GramStatistics, TableStatistics
-from commons.protocol import evaluation, wire
+from commons.protocol import evaluation, totals, wire
 from commons.protocol.messages import (
     Acknowledgement,
     Cosignature,
@@ -34,7 +34,7 @@ from commons.protocol.messages import (
     Target,
     Vector,
 )
-from commons.protocol.moments import combine, told
+from commons.protocol.moments import told
 from commons.protocol.signed import Signed
 from data_owner.participation import statistics_for
 from tests.unit.data_owner.parties import OWNERS, ROWS, TRAINING, Owner, Parties
@@ -63,7 +63,7 @@ class Standardising(Parties):
 
     def cosign(self, answers: dict[int, Signed]) -> MomentsCosignQuestion:
         vectors = [self.key.decode(answer.read(Vector).ciphertexts, COUNT) for answer in answers.values()]
-        sums = combine(vectors, self.key, self.randomisers)
+        sums = totals.add(vectors, self.key, self.randomisers)
         return MomentsCosignQuestion(
             training=TRAINING,
             answers=tuple(

@@ -157,7 +157,7 @@ def test_masks_and_roots_in_the_transcript_make_what_the_buyer_was_asked(finishe
 def test_owners_are_told_metrics_that_they_can_verify(finished: tuple, kind: str, round_: int) -> None:
     world, outcome, _ = finished
     metric = world.evaluations.metric(world.course, kind, round_)
-    claimed = totals.verify_metric(
+    claimed = totals.read_metric(
         metric,
         world.order.hyper_parameters,
         WEIGHTS,
@@ -166,6 +166,7 @@ def test_owners_are_told_metrics_that_they_can_verify(finished: tuple, kind: str
         world.key,
         DOMAIN,
     )
+    totals.verify_claims([claimed], world.key)
     statement, mses = claimed.statement, claimed.mses
     assert (statement.kind, statement.round, metric.iteration) == (kind, round_, 0 if kind == "zero" else round_)
     saved = {each.iteration: each.mse for each in world.storage.metrics(TRAINING)}

@@ -15,7 +15,7 @@ from commons.crypto.signatures import InvalidSignature
 from commons.errors import InvalidInput, VerificationFailed
 from commons.learning.standardisation import moments as moments_of
 from commons.learning.standardisation import scaling_of
-from commons.protocol import evaluation, wire
+from commons.protocol import evaluation, totals, wire
 from commons.protocol.messages import (
     DataRequirements,
     Features,
@@ -33,7 +33,7 @@ from commons.protocol.messages import (
     Target,
     Vector,
 )
-from commons.protocol.moments import Trainers, combine, statement_of_totals, told
+from commons.protocol.moments import Trainers, statement_of_totals, told
 from commons.protocol.signed import Signed, Signer
 from tests.unit.accounts import DOMAIN, signer
 from tests.unit.learning.tables import random_owner
@@ -60,7 +60,7 @@ class Scene:
         shown = tuple(self.answers[place] for place in places) if answers is None else tuple(answers)
         key = self.trainers.key
         vectors = [key.decode(Vector.unpack(reply.content).ciphertexts, 5) for reply in shown]
-        sums = combine(vectors, key, self.uniform)
+        sums = totals.add(vectors, key, self.uniform)
         return MomentsCosignQuestion(
             training=TRAINING,
             answers=shown,

@@ -112,7 +112,8 @@ class Evaluation:
 
     def verify(self, metric: Metric, domain: Domain = DOMAIN) -> tuple[TotalStatement, list[int]]:
         key = self.private_key.public_key
-        claimed = totals.verify_metric(metric, HYPER, WEIGHTS, ADDRESSES, ROWS, key, domain)
+        claimed = totals.read_metric(metric, HYPER, WEIGHTS, ADDRESSES, ROWS, key, domain)
+        totals.verify_claims([claimed], key)
         return claimed.statement, claimed.mses
 
 
