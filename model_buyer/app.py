@@ -17,8 +17,11 @@ from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
+from commons.pages import site
+from commons.pages.streams import Streams
 from commons.users import api as users_api
 from commons.users.accounts import Accounts
+from model_buyer import pages
 from model_buyer.answering import Answering
 from model_buyer.api import models, trainings
 from model_buyer.api import predictions as predictions_api
@@ -85,14 +88,22 @@ def create_app(
     app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
     app.register_blueprint(contract.blueprint(chain, ordering.moving))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
-    app.register_blueprint(models.blueprint(storage, predictions, accounts, ordering))
-    app.register_blueprint(predictions_api.blueprint(storage, predictions, accounts.access, limit_bytes))
+    orders = models.Orders(storage, predictions, accounts.access, ordering)
+    own = predictions_api.OwnPredictions(storage, predictions, accounts.access, limit_bytes)
+    app.register_blueprint(models.blueprint(orders))
+    app.register_blueprint(predictions_api.blueprint(own))
     app.register_blueprint(
         trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, requests)
     )
+    frame = site.Site("buyer", accounts, config.registration)
+    frame.register(app)
+    app.register_blueprint(pages.blueprint(frame, accounts.access, orders, own, Streams(storage.changes)))
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(
-        app, anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | {"trainings"}, users={"users", "predictions"}
+        app,
+        anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | site.FOR_ANYONE | {"trainings"},
+        users=site.FOR_USERS | pages.FOR_USERS | {"users", "predictions"},
+        pages={"site", "pages"},
     )
     app.extensions["driver"] = driver
     return app

@@ -13,6 +13,7 @@ from sqlalchemy import ForeignKey, MetaData, Select, bindparam, select, update
 from sqlalchemy.orm import Mapped, defer, mapped_column
 
 from commons import database
+from commons.changes import Changes
 from commons.database import Database, Decimal, now, page
 from commons.errors import NotFound, VerificationFailed
 from commons.lifecycle import find, move
@@ -108,10 +109,11 @@ class Version:
 
 
 class Storage:
-    """Queries and changes of the buyer's tables."""
+    """Queries and changes of the buyer's tables; ``changes`` says when there is something new about an order."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.changes = Changes()
 
     def add(self, model: Model) -> None:
         """Add an order."""
@@ -176,6 +178,7 @@ class Storage:
                 move(model, TRANSITIONS, to)
             for name, value in values.items():
                 setattr(model, name, value)
+        self.changes.tell(model_id)
         return model
 
     def narrow(self, model_id: uuid.UUID, validators: Sequence[int]) -> None:
@@ -200,6 +203,7 @@ class Storage:
         with self._database.write() as session:
             session.merge(Metric(training_id=training_id, iteration=iteration, mse=mse))
             session.execute(update(Model).where(Model.id == training_id).values(updated=now()))
+        self.changes.tell(training_id)
 
     def metrics(self, training_id: uuid.UUID) -> list[Metric]:
         """Return the MSEs of a training by iteration."""

@@ -16,8 +16,10 @@ from gunicorn.app.base import BaseApplication
 from commons import configuration
 from commons.errors import ConfigurationError
 from commons.http import application
+from commons.pages import streams
 
-THREADS = 16
+THREADS = 16 + streams.MOST
+"""Those that compute, and one for each event stream, which waits."""
 
 SWITCH_INTERVAL_S = 0.0005
 """After how long a thread that computes lets another one run."""

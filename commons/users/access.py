@@ -10,6 +10,7 @@ from enum import Enum, auto
 from flask import Flask, g, request
 
 from commons.errors import NotAuthorised, NotFound, NotLoggedIn
+from commons.users.sessions import Sessions
 from commons.users.storage import Role, Token, User
 from commons.users.tokens import Tokens
 
@@ -28,14 +29,20 @@ class Audience(Enum):
 class Access:
     """Says who sends the current request, and keeps those out who may not.
 
+    A token comes in the header ``Authorization``, or on pages in a cookie: the one never counts for the other.
+
     Parameters
     ----------
     tokens : Tokens
         Of the service.
+    sessions : Sessions
+        Its cookie.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, sessions: Sessions) -> None:
         self._tokens = tokens
+        self._sessions = sessions
+        self._pages: Set[str] = frozenset()
 
     def user(self) -> User:
         """Return who sends the current request; NotLoggedIn if it has no token that counts."""
@@ -47,7 +54,13 @@ class Access:
 
     def user_if_any(self) -> User | None:
         """Return who sends the current request, or None if nobody says; raises as :meth:`user` if somebody does."""
+        if self.on_page():
+            return self.user() if self._sessions.cookie in request.cookies else None
         return self.user() if "Authorization" in request.headers else None
+
+    def on_page(self) -> bool:
+        """Return whether the current request is for a page."""
+        return request.blueprint in self._pages
 
     def operator(self) -> User:
         """Return who sends the current request, an operator; NotAuthorised if it is somebody else."""
@@ -94,7 +107,7 @@ class Access:
             raise NotFound(f"there is no {what}")
         return user
 
-    def protect(self, app: Flask, *, anyone: Set[str], users: Set[str]) -> None:
+    def protect(self, app: Flask, *, anyone: Set[str], users: Set[str], pages: Set[str] = frozenset()) -> None:
         """Close every route of an application, to whoever is not meant to call it.
 
         A route that is named nowhere is read by users and written to (any method but GET) by operators: one that is
@@ -108,6 +121,8 @@ class Access:
         anyone, users : set of str
             Endpoints, or blueprints for all their endpoints that are not named themselves, for everybody and for
             every user whatever the method.
+        pages : set of str
+            Blueprints of pages: the token is in the cookie there, and what changes something comes from a page.
 
         Raises
         ------
@@ -115,8 +130,9 @@ class Access:
             A name is that of no endpoint and no blueprint, or is in both sets.
         """
         known = set(app.view_functions) | set(app.blueprints)
-        if wrong := (anyone | users) - known | (anyone & users):
+        if wrong := (anyone | users) - known | (anyone & users) | pages - set(app.blueprints):
             raise ValueError(f"unknown or ambiguous routes: {', '.join(sorted(wrong))}")
+        self._pages = pages
 
         def audience() -> Audience:
             for name in (request.endpoint, request.blueprint):
@@ -131,6 +147,8 @@ class Access:
             rule = request.url_rule
             if rule is None or (request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False)):
                 return  # answered without a view: 404, 405, or the methods there are
+            if self.on_page() and request.method not in _READING:
+                self._sessions.require_own_page()
             wanted = audience()
             if wanted is Audience.OPERATORS:
                 self.operator()
@@ -139,7 +157,7 @@ class Access:
 
     def _found(self) -> tuple[User, Token]:
         if "deltaml_user" not in g:
-            g.deltaml_user = self._tokens.find(_bearer())
+            g.deltaml_user = self._tokens.find(self._sessions.secret() if self.on_page() else _bearer())
         found: tuple[User, Token] = g.deltaml_user
         return found
 

@@ -10,6 +10,7 @@ from commons.database import Database, now
 from commons.users.access import Access
 from commons.users.login import Login
 from commons.users.passwords import Passwords
+from commons.users.sessions import Sessions
 from commons.users.storage import Users
 from commons.users.tokens import Tokens
 from commons.users.wallet import SignIn
@@ -48,4 +49,5 @@ class Accounts:
         self.passwords = passwords or Passwords()
         self.wallets = SignIn(public_url, chain_id, clock)
         self.login = Login(self.users, self.tokens, self.passwords, self.wallets, lifetime, seconds)
-        self.access = Access(self.tokens)
+        self.sessions = Sessions(public_url)
+        self.access = Access(self.tokens, self.sessions)

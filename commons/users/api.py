@@ -177,6 +177,44 @@ def _private(content: Body) -> Response:
     return answer
 
 
+def make_user(accounts: Accounts, registration: Registration, body: NewUser) -> User:
+    """Make a user for whoever sends the current request: for an operator any, otherwise as registration is open.
+
+    Raises
+    ------
+    NotAuthorised
+        Registration is closed, or a role was asked for.
+    InvalidInput
+        The password is too weak.
+    Conflict
+        The e-mail address is taken.
+    TooManyRequests
+        There were too many tries.
+    """
+    name, email, password = body.name, body.email, body.password.get_secret_value()
+    users, passwords = accounts.users, accounts.passwords
+    by = accounts.access.user_if_any()
+    if by is not None and by.role == Role.OPERATOR:
+        return users.add(name, email, passwords.hash(password, name, email), body.role or Role.VIEWER)
+    if body.role is not None:
+        raise NotAuthorised("roles are for operators to give")
+    accounts.login.count(_client())
+    users.require_open(registration)  # before there is work
+    return users.register(name, email, passwords.hash(password, name, email), registration)
+
+
+def open_session(accounts: Accounts, body: Proof) -> tuple[str, Token]:
+    """Return a new token for who sends the current request, and what is known of it; raises as :class:`Login`."""
+    if body.email is not None and body.password is not None:
+        return accounts.login.by_password(body.email, body.password.get_secret_value(), _client())
+    assert body.message is not None and body.signature is not None
+    return accounts.login.by_wallet(body.message, bytes.fromhex(body.signature[2:]), _client())
+
+
+def _client() -> str:
+    return client_key(request.remote_addr)
+
+
 def blueprint(accounts: Accounts, registration: Registration, account: str) -> Routes:
     """Make the routes. They look after themselves: to :meth:`commons.users.access.Access.protect` they are for users.
 
@@ -199,9 +237,6 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> R
     def bound() -> None:
         request.max_content_length = BODY_BYTES
 
-    def client() -> str:
-        return client_key(request.remote_addr)
-
     @routes.post(
         "",
         responses={HTTPStatus.CREATED: UserDocument, **problems(HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS)},
@@ -209,18 +244,7 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> R
     )
     def create(body: NewUser) -> UserDocument:
         """Make a user: as an operator any, otherwise as far as registration is open."""
-        name, email, password = body.name, body.email, body.password.get_secret_value()
-        by = access.user_if_any()
-        if by is not None and by.role == Role.OPERATOR:
-            password_hash = passwords.hash(password, name, email)
-            made = users.add(name, email, password_hash, body.role or Role.VIEWER)
-        else:
-            if body.role is not None:
-                raise NotAuthorised("roles are for operators to give")
-            login.count(client())
-            users.require_open(registration)  # before there is work
-            made = users.register(name, email, passwords.hash(password, name, email), registration)
-        return document(made)
+        return document(make_user(accounts, registration, body))
 
     @routes.get("", responses={HTTPStatus.OK: UserList})
     def list_all(query: Page) -> UserList:
@@ -258,11 +282,7 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> R
     )
     def log_in(body: Proof) -> Response:
         """Log in, by e-mail address and password or by a wallet, to a token."""
-        if body.email is not None and body.password is not None:
-            secret, token = login.by_password(body.email, body.password.get_secret_value(), client())
-        else:
-            assert body.message is not None and body.signature is not None
-            secret, token = login.by_wallet(body.message, bytes.fromhex(body.signature[2:]), client())
+        secret, token = open_session(accounts, body)
         return _private(Session(token=secret, expires=token.expires, user_id=token.user_id))
 
     @routes.post("/logout", responses={HTTPStatus.NO_CONTENT: None})
@@ -303,7 +323,7 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> R
         if by.id == user_id:
             if body.current is None:
                 raise InvalidInput("is missing: say the password that you have", "current")
-            login.confirm(user, body.current.get_secret_value(), client())
+            login.confirm(user, body.current.get_secret_value(), _client())
         hashed = passwords.hash(body.new.get_secret_value(), user.name, user.email, field="new")
         users.change(user_id, password_hash=hashed)
 
@@ -326,7 +346,7 @@ def blueprint(accounts: Accounts, registration: Registration, account: str) -> R
     def link_wallet(user_id: uuid.UUID, body: NewWallet) -> UserDocument:
         """Link a wallet to oneself, to log in with."""
         user = access.require_own(user_id, f"user {user_id}")
-        login.confirm(user, body.password.get_secret_value(), client())
+        login.confirm(user, body.password.get_secret_value(), _client())
         wallet = wallets.verify(body.message, bytes.fromhex(body.signature[2:]), linking(user_id))
         return document(users.change(user_id, wallet=wallet))
 

@@ -32,7 +32,7 @@ from commons.protocol.messages import (
 )
 from commons.protocol.moments import MINIMUM_TRAINERS
 from commons.protocol.outcome import settlement_bytes
-from commons.users.accounts import Accounts
+from commons.users.access import Access
 from model_buyer.ordering import NewOrder, Ordering, Periods
 from model_buyer.predictions import Predictions
 from model_buyer.storage import Metric, Model, Status, Storage
@@ -165,37 +165,42 @@ DOCUMENTS = 32
 """How many documents are kept: as many models as are waited for at once, or so."""
 
 
-def blueprint(storage: Storage, predictions: Predictions, accounts: Accounts, ordering: Ordering) -> Routes:
-    """Make the routes."""
-    routes = Routes("models", __name__, "Orders of trainings, and the models that come of them", url_prefix="/models")
+class Orders:
+    """What users do with their orders, by the API as by pages.
 
-    def version(model_id: uuid.UUID) -> datetime:
-        found = storage.version(model_id)
-        accounts.access.require_own(found.user_id, f"model {model_id}")
-        return found.updated
+    Parameters
+    ----------
+    storage : Storage
+    predictions : Predictions
+        What was made with the models.
+    access : Access
+        Says who sends the current request.
+    ordering : Ordering
+    """
 
-    # Whoever waits for a model asks every second, most often for what was made for somebody else a moment before.
-    @lru_cache(DOCUMENTS)
-    def content(model_id: uuid.UUID, updated: datetime) -> tuple[bytes, str]:
-        model, metrics = storage.with_metrics(model_id)
-        return _document(model, metrics).model_dump_json().encode(), _tag(model.updated)
+    def __init__(self, storage: Storage, predictions: Predictions, access: Access, ordering: Ordering) -> None:
+        self._storage = storage
+        self._predictions = predictions
+        self._access = access
+        self._ordering = ordering
+        # Whoever waits for a model asks every second, most often for what was made for somebody else a moment before.
+        self._made = lru_cache(DOCUMENTS)(self._make)
 
-    @routes.post(
-        "",
-        responses={
-            HTTPStatus.CREATED: ModelDocument,
-            **problems(
-                HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE
-            ),
-        },
-    )
-    def order(body: OrderFields) -> ModelDocument:
-        """Order a training, and pay for it."""
+    def order(self, body: OrderFields) -> ModelDocument:
+        """Order a training, and pay for it.
+
+        Raises
+        ------
+        InvalidInput
+            It is somebody else's, or cannot be carried out.
+        InsufficientFunds, Conflict, PeerRefused, PeerUnavailable
+            As :meth:`model_buyer.ordering.Ordering.order`.
+        """
         _require_sendable(body)
         _require_standardisable(body)
-        if body.user_id != accounts.access.user().id:
+        if body.user_id != self._access.user().id:
             raise InvalidInput("must be your own id: models are seen by who ordered them", "user_id")
-        model = ordering.order(
+        model = self._ordering.order(
             NewOrder(
                 user_id=body.user_id,
                 name=body.name,
@@ -214,17 +219,87 @@ def blueprint(storage: Storage, predictions: Predictions, accounts: Accounts, or
         )
         return _document(model, [])
 
+    def page(self, page: Page) -> tuple[list[Model], int]:
+        """Return some of one's orders, the newest first, and how many there are."""
+        return self._storage.page(self._access.user().id, page.limit, page.offset)
+
+    def documents(self, page: Page) -> tuple[list[ModelDocument], int]:
+        """Return some of one's orders in full, the newest first, and how many there are."""
+        found, total = self.page(page)
+        return [_document(model, self._storage.metrics(model.id)) for model in found], total
+
+    def own(self, model_id: uuid.UUID) -> Model:
+        """Return an order of one's own; NotFound if it is none."""
+        self.version(model_id)
+        return self._storage.shown(model_id)
+
+    def version(self, model_id: uuid.UUID) -> datetime:
+        """Return when an order of one's own was changed last; NotFound if it is none."""
+        found = self._storage.version(model_id)
+        self._access.require_own(found.user_id, f"model {model_id}")
+        return found.updated
+
+    def content(self, model_id: uuid.UUID) -> tuple[bytes, str]:
+        """Return the document of an order of one's own, as JSON, and its tag; NotFound if it is none."""
+        return self._made(model_id, self.version(model_id))
+
+    def show(self, model_id: uuid.UUID) -> ModelDocument:
+        """Return an order of one's own in full; NotFound if it is none."""
+        self.version(model_id)
+        return _document(*self._storage.with_metrics(model_id))
+
+    def delete(self, model: Model) -> ModelDocument | None:
+        """Cancel an order of one's own that nobody has accepted yet, and return it; or remove it, if it is over.
+
+        Parameters
+        ----------
+        model : Model
+            As :meth:`own` returned it.
+
+        Raises
+        ------
+        Conflict, ChainUnavailable
+            It is neither; or as :meth:`model_buyer.ordering.Ordering.cancel`.
+        """
+        if Status(model.status) not in (Status.FINISHED, Status.FAILED):
+            return _document(self._ordering.cancel(model.id), [])
+        self._ordering.remove(model.id)
+        self._predictions.forget_removed()
+        return None
+
+    def _make(self, model_id: uuid.UUID, updated: datetime) -> tuple[bytes, str]:
+        model, metrics = self._storage.with_metrics(model_id)
+        return _document(model, metrics).model_dump_json().encode(), _tag(model.updated)
+
+
+def blueprint(orders: Orders) -> Routes:
+    """Make the routes."""
+    routes = Routes("models", __name__, "Orders of trainings, and the models that come of them", url_prefix="/models")
+
+    @routes.post(
+        "",
+        responses={
+            HTTPStatus.CREATED: ModelDocument,
+            **problems(
+                HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.CONFLICT, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE
+            ),
+        },
+    )
+    def order(body: OrderFields) -> ModelDocument:
+        """Order a training, and pay for it."""
+        return orders.order(body)
+
     @routes.get("", responses={HTTPStatus.OK: ModelList})
     def list_all(query: Page) -> ModelList:
         """List one's orders."""
-        found, total = storage.page(accounts.access.user().id, query.limit, query.offset)
+        found, total = orders.page(query)
         summaries = [ModelSummary(**_summary(model)) for model in found]
         return ModelList(models=summaries, total=total, limit=query.limit, offset=query.offset)
 
     @routes.get("/<uuid:model_id>", responses={HTTPStatus.OK: ModelDocument, **NOT_MODIFIED})
     def show(model_id: uuid.UUID) -> Response:
         """Show an order of one's own, with its model and metrics."""
-        return bodies.tagged(*content(model_id, version(model_id)))
+        return bodies.tagged(*orders.content(model_id))
 
     @routes.delete(
         "/<uuid:model_id>",
@@ -241,14 +316,10 @@ def blueprint(storage: Storage, predictions: Predictions, accounts: Accounts, or
         in the list, so that to cancel twice is to cancel once. What has been accepted ends by itself. Send the ETag in
         If-Match to be sure that it is still what you saw.
         """
-        model = storage.shown(model_id)  # read once: what finishes meanwhile is not removed as if it had been seen
-        accounts.access.require_own(model.user_id, f"model {model_id}")
+        model = orders.own(model_id)  # read once: what finishes meanwhile is not removed as if it had been seen
         bodies.require_match(_tag(model.updated))
-        if Status(model.status) not in (Status.FINISHED, Status.FAILED):
-            return bodies.document(_document(ordering.cancel(model_id), []))
-        ordering.remove(model_id)
-        predictions.forget_removed()
-        return Response(status=HTTPStatus.NO_CONTENT)
+        cancelled = orders.delete(model)
+        return Response(status=HTTPStatus.NO_CONTENT) if cancelled is None else bodies.document(cancelled)
 
     return routes
 

@@ -128,19 +128,85 @@ class DownloadedModel(RootModel[ModelFile | SklearnFile]):
     """A finished model in the form that was asked for."""
 
 
-def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_bytes: int) -> Routes:
-    """Make the routes; `limit_bytes` is how large an upload may be."""
+class OwnPredictions:
+    """What users do with their finished models, by the API as by pages.
+
+    Parameters
+    ----------
+    storage : Storage
+    predictions : Predictions
+    access : Access
+        Says who sends the current request.
+    limit_bytes : int
+        How large an upload may be.
+    """
+
+    def __init__(self, storage: Storage, predictions: Predictions, access: Access, limit_bytes: int) -> None:
+        self._storage = storage
+        self._predictions = predictions
+        self._access = access
+        self._limit_bytes = limit_bytes
+
+    def upload(self) -> FileDocument:
+        """Keep the table that the current request brings; raises as :func:`commons.http.uploads.receive`."""
+        user_id = self._access.user().id
+        return _file(self._predictions.keep(user_id, lambda path: uploads.receive(path, self._limit_bytes)))
+
+    def forget(self, file_id: uuid.UUID) -> None:
+        """Delete an uploaded table. What was predicted from it stays."""
+        self._predictions.forget(self._access.user().id, file_id)
+
+    def predict(self, body: PredictionFields) -> PredictionDocument:
+        """Predict with a finished model of one's own.
+
+        Raises
+        ------
+        NotFound, Conflict
+            There is no such model or file, or the model is not finished.
+        InvalidInput
+            The rows are not as the model's features.
+        """
+        model = self._own(body.model_id)
+        if body.file_id is not None:
+            return _document(*self._predictions.predict_file(model, body.file_id))
+        return _document(*self._predictions.predict_rows(model, body.rows or []))
+
+    def list_all(self, page: Page) -> PredictionList:
+        """List one's predictions."""
+        found, total = self._predictions.page(self._access.user().id, page.limit, page.offset)
+        listed = [PredictionSummary(**_summary(prediction)) for prediction in found]
+        return PredictionList(predictions=listed, total=total, limit=page.limit, offset=page.offset)
+
+    def show(self, prediction_id: uuid.UUID) -> PredictionDocument:
+        """Show a prediction with its values."""
+        return _document(*self._predictions.get(self._access.user().id, prediction_id))
+
+    def download(self, model_id: uuid.UUID, wanted: Download) -> Response:
+        """Answer with a finished model of one's own, as a file."""
+        model = self._own(model_id)
+        fitted = FittedModel.of(model)
+        if wanted.format == "json":
+            content, name = DownloadedModel(_for_people(model, fitted)), f"{model_id}.json"
+        else:
+            content, name = DownloadedModel(_for_sklearn(fitted)), f"{model_id}.sklearn.json"
+        answer = bodies.document(content)
+        answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return answer
+
+    def _own(self, model_id: uuid.UUID) -> Model:
+        model = self._storage.shown(model_id)
+        self._access.require_own(model.user_id, f"model {model_id}")
+        return model
+
+
+def blueprint(own: OwnPredictions) -> Routes:
+    """Make the routes."""
     routes = Routes("predictions", __name__, "Predictions, the files that they are made from, and models to take away")
 
     @routes.before_request
     def bound() -> None:
         if request.endpoint == "predictions.predict":
             request.max_content_length = ROWS_BYTES
-
-    def own(model_id: uuid.UUID) -> Model:
-        model = storage.shown(model_id)
-        access.require_own(model.user_id, f"model {model_id}")
-        return model
 
     @routes.post(
         "/helpers/file",
@@ -149,12 +215,12 @@ def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_
     )
     def upload() -> FileDocument:
         """Upload a table to predict from: CSV or Parquet."""
-        return _file(predictions.keep(access.user().id, lambda path: uploads.receive(path, limit_bytes)))
+        return own.upload()
 
     @routes.delete("/helpers/file/<uuid:file_id>", responses={HTTPStatus.NO_CONTENT: None})
     def forget(file_id: uuid.UUID) -> None:
         """Delete an uploaded table. What was predicted from it stays."""
-        predictions.forget(access.user().id, file_id)
+        own.forget(file_id)
 
     @routes.post(
         "/predictions",
@@ -162,23 +228,17 @@ def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_
     )
     def predict(body: PredictionFields) -> PredictionDocument:
         """Predict with a finished model of one's own."""
-        if body.file_id is not None:
-            made = predictions.predict_file(own(body.model_id), body.file_id)
-        else:
-            made = predictions.predict_rows(own(body.model_id), body.rows or [])
-        return _document(*made)
+        return own.predict(body)
 
     @routes.get("/predictions", responses={HTTPStatus.OK: PredictionList})
     def list_all(query: Page) -> PredictionList:
         """List one's predictions."""
-        found, total = predictions.page(access.user().id, query.limit, query.offset)
-        listed = [PredictionSummary(**_summary(prediction)) for prediction in found]
-        return PredictionList(predictions=listed, total=total, limit=query.limit, offset=query.offset)
+        return own.list_all(query)
 
     @routes.get("/predictions/<uuid:prediction_id>", responses={HTTPStatus.OK: PredictionDocument})
     def show(prediction_id: uuid.UUID) -> PredictionDocument:
         """Show a prediction with its values."""
-        return _document(*predictions.get(access.user().id, prediction_id))
+        return own.show(prediction_id)
 
     @routes.get(
         "/models/<uuid:model_id>/download",
@@ -186,15 +246,7 @@ def blueprint(storage: Storage, predictions: Predictions, access: Access, limit_
     )
     def download(model_id: uuid.UUID, query: Download) -> Response:
         """Download a finished model of one's own."""
-        model = own(model_id)
-        fitted = FittedModel.of(model)
-        if query.format == "json":
-            content, name = DownloadedModel(_for_people(model, fitted)), f"{model_id}.json"
-        else:
-            content, name = DownloadedModel(_for_sklearn(fitted)), f"{model_id}.sklearn.json"
-        answer = bodies.document(content)
-        answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-        return answer
+        return own.download(model_id, query)
 
     return routes
 

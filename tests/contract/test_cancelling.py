@@ -86,7 +86,9 @@ class Service:
         accounts = Accounts(self.database, "http://127.0.0.1:9", lambda: 31337, timedelta(hours=1))
         predictions = Predictions(self.database, self.folder, 100)
         app = application.create(__name__)
-        app.register_blueprint(models.blueprint(self.storage, predictions, accounts, self.ordering))
+        app.register_blueprint(
+            models.blueprint(models.Orders(self.storage, predictions, accounts.access, self.ordering))
+        )
         accounts.access.protect(app, anyone=set(), users=set())
         email = f"{name}@example.org"
         user = accounts.users.by_email(email) or accounts.users.add(name, email, None, role)

@@ -43,7 +43,8 @@ class Service:
         self._app = application.create(__name__)
         self.predictions = Predictions(self.database, folder, 100)
         self.ordering = Ordering(self.storage, *(cast(Any, None),) * 3, "", "", "")
-        self._app.register_blueprint(models.blueprint(self.storage, self.predictions, self._accounts, self.ordering))
+        orders = models.Orders(self.storage, self.predictions, self._accounts.access, self.ordering)
+        self._app.register_blueprint(models.blueprint(orders))
         self.ada, self.ada_id = self._user("ada")
         self.bob, self.bob_id = self._user("bob")
 

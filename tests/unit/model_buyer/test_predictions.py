@@ -25,6 +25,7 @@ from commons.database import Database
 from commons.http import application
 from commons.protocol.messages import DataRequirements, HyperParameters, Order, Participants
 from commons.users.access import Access
+from commons.users.sessions import Sessions
 from commons.users.storage import Users
 from commons.users.tokens import Tokens
 from model_buyer import predictions, storage
@@ -67,7 +68,8 @@ class Buyer:
         self.user_id = self.users.add("Ada", "ada@example.org").id
         app = application.create(__name__)
         made = Predictions(self.database, self.files, LIMIT_BYTES // 2)
-        app.register_blueprint(api.blueprint(self.storage, made, Access(self.tokens), LIMIT_BYTES))
+        access = Access(self.tokens, Sessions("http://127.0.0.1:9090"))
+        app.register_blueprint(api.blueprint(api.OwnPredictions(self.storage, made, access, LIMIT_BYTES)))
         self.client: FlaskClient = app.test_client()
         self.log_in(self.user_id)
 

@@ -96,7 +96,9 @@ def desk(scene: Scene) -> Desk:
     verifier = RequestVerifier(URL, Nonces(scene.database))
     app.register_blueprint(trainings.blueprint(scene.storage, signatures, *parts, made.nudged.append, verifier))
     accounts = Accounts(scene.database, "http://127.0.0.1:9090", lambda: 31337, timedelta(hours=1))
-    app.register_blueprint(models.blueprint(scene.storage, cast(Predictions, None), accounts, cast(Ordering, None)))
+    app.register_blueprint(
+        models.blueprint(models.Orders(scene.storage, cast(Predictions, None), accounts.access, cast(Ordering, None)))
+    )
     (ada,) = accounts.users.all()
     secret, _ = accounts.tokens.issue(ada, timedelta(hours=1))
     made.client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"

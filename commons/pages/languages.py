@@ -1,0 +1,86 @@
+"""The languages of pages: every text in one catalogue, ``messages.toml``, and the one that a reader wants."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from flask import request
+
+LANGUAGES: Mapping[str, str] = {"en": "English", "es": "Español"}
+"""What each language calls itself. The first is for who asks for none of them."""
+COOKIE = "deltaml_language"
+CATALOGUE = Path(__file__).parent / "messages.toml"
+
+Catalogue = Mapping[str, Mapping[str, str]]
+
+
+def load(path: Path = CATALOGUE) -> Catalogue:
+    """Return the texts by key and language: ``{"login.title": {"en": "Log in", "es": …}, …}``."""
+    sections = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {f"{section}.{key}": texts for section, keys in sections.items() for key, texts in keys.items()}
+
+
+@dataclass(frozen=True)
+class Language:
+    """How to say something to one reader.
+
+    Parameters
+    ----------
+    code : str
+        Of the language (BCP 47).
+    catalogue : mapping
+        As :func:`load` returns it.
+    """
+
+    code: str
+    catalogue: Catalogue
+
+    def __call__(self, key: str, **values: object) -> str:
+        """Return a text, with `values` in its places; KeyError if there is none of this key."""
+        return self.catalogue[key][self.code].format(**values)
+
+    def has(self, key: str) -> bool:
+        """Return whether there is a text of this key."""
+        return key in self.catalogue
+
+    def number(self, value: float | Decimal | None, digits: int = 6) -> str:
+        """Write a number with so many significant digits, or a dash for None."""
+        if value is None:
+            return "–"
+        return self._decimals(f"{value:.{digits}g}" if digits else f"{value}")
+
+    def percent(self, value: float | None) -> str:
+        """Write a share of one in percent."""
+        return "–" if value is None else self._decimals(f"{100 * value:.1f}") + "\N{NO-BREAK SPACE}%"
+
+    def ether(self, wei: str | int) -> str:
+        """Write an amount in wei as ether, exactly."""
+        amount = Decimal(wei).scaleb(-18).normalize()
+        return self._decimals(f"{amount:f}") + "\N{NO-BREAK SPACE}ETH"
+
+    def moment(self, value: datetime) -> str:
+        """Write a time in UTC."""
+        return f"{value:%Y-%m-%d %H:%M} UTC"
+
+    def _decimals(self, text: str) -> str:
+        return text.replace(".", ",") if self.code == "es" else text
+
+
+def wanted(catalogue: Catalogue) -> Language:
+    """Return the language of the current request: that of its query, else of its cookie, else what the browser asks."""
+    for asked in (request.args.get("language"), request.cookies.get(COOKIE)):
+        if asked in LANGUAGES:
+            return Language(str(asked), catalogue)
+    first = next(iter(LANGUAGES))
+    return Language(request.accept_languages.best_match(list(LANGUAGES), first) or first, catalogue)
+
+
+def texts_of(catalogue: Catalogue) -> list[tuple[str, str, Any]]:
+    """Return all texts as (key, language, text)."""
+    return [(key, code, text) for key, texts in catalogue.items() for code, text in texts.items()]

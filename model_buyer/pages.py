@@ -1,0 +1,163 @@
+"""The model buyer's pages. What they do, the routes of the API do with the same functions."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import Blueprint, Response, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from commons.http.documents import Page
+from commons.pages.forms import Field, Form
+from commons.pages.site import Site
+from commons.pages.streams import Frame, Streams
+from commons.users.access import Access
+from model_buyer.api.models import ModelDocument, OrderFields, Orders
+from model_buyer.api.predictions import Download, OwnPredictions, PredictionFields
+
+ORDER = (
+    "name",
+    "payments_requirements.pay_for_model.value",
+    "payments_requirements.pay_for_model.unit",
+    "data_requirements.features.list",
+    "data_requirements.features.range.0",
+    "data_requirements.features.range.1",
+    "data_requirements.target.name",
+    "data_requirements.target.range.0",
+    "data_requirements.target.range.1",
+)
+HYPER_PARAMETERS = tuple(
+    f"hyper_parameters.{name}"
+    for name in (
+        "iterations",
+        "learning_rate",
+        "local_steps",
+        "ridge",
+        "evaluation_interval",
+        "tolerance",
+        "weighting",
+        "key_bits",
+    )
+)
+TERMS = (
+    "participants.wanted",
+    "participants.minimum",
+    "participants.validator_share",
+    "terms.join_seconds",
+    "terms.training_seconds",
+    "terms.review_seconds",
+    "terms.fixed_share",
+)
+SHOWN_VALUES = 1000
+"""Predicted values on a page at most; the API has all of them."""
+OVER = frozenset({"FINISHED", "FAILED", "CANCELLED"})
+
+FOR_USERS = frozenset({"pages.predict", "pages.predict_file"})
+"""Endpoints for every user whatever the method: predictions are one's own, as in the API."""
+
+
+def blueprint(site: Site, access: Access, orders: Orders, own: OwnPredictions, streams: Streams) -> Blueprint:
+    """Make the routes."""
+    routes = Blueprint("pages", __name__, template_folder="templates")
+
+    @routes.get("/")
+    def trainings() -> str:
+        page = Page(limit=20, offset=request.args.get("offset", 0, type=int))
+        documents, total = orders.documents(page)
+        return render_template("trainings.html", documents=documents, total=total, page=page)
+
+    @routes.route("/order", methods=["GET", "POST"])
+    def order() -> ResponseReturnValue:
+        form = Form(OrderFields, (*ORDER, *HYPER_PARAMETERS, *TERMS))
+        groups = {"order": ORDER, "hyper_parameters": HYPER_PARAMETERS, "terms": TERMS}
+
+        def act() -> Response:
+            body = form.read(model_type="LINEAR_REGRESSION", user_id=str(access.user().id))
+            made = orders.order(body)
+            return site.go(url_for("pages.training", model_id=made.model.id), "ordered")
+
+        def page() -> str:
+            return render_template("order.html", form=form, groups=groups)
+
+        if request.method == "GET":
+            return page()
+        form.fill(request.form)
+        return site.submit(form, act, page)
+
+    @routes.get("/training/<uuid:model_id>")
+    def training(model_id: uuid.UUID) -> str:
+        return _training(model_id)
+
+    @routes.get("/training/<uuid:model_id>/events")
+    def events(model_id: uuid.UUID) -> Response:
+        orders.own(model_id)
+
+        def render() -> Frame:
+            document = orders.show(model_id)
+            html = render_template("live.html", document=document, order=orders.own(model_id).parsed_order)
+            return Frame(html, _points(document), document.model.status in OVER)
+
+        return streams.follow(model_id, site.language().code, render)
+
+    @routes.get("/training/<uuid:model_id>/download")
+    def download(model_id: uuid.UUID) -> Response:
+        return own.download(model_id, Download.model_validate(request.args.to_dict()))
+
+    @routes.post("/training/<uuid:model_id>/predict")
+    def predict(model_id: uuid.UUID) -> ResponseReturnValue:
+        form = _row_form(model_id)
+        form.fill(request.form)
+
+        def act() -> Response:
+            made = own.predict(form.read(model_id=str(model_id)))
+            return site.go(url_for("pages.prediction", prediction_id=made.id))
+
+        return site.submit(form, act, lambda: _training(model_id, row_form=form))
+
+    @routes.post("/training/<uuid:model_id>/predict-file")
+    def predict_file(model_id: uuid.UUID) -> ResponseReturnValue:
+        form = _file_form()
+
+        def act() -> Response:
+            file = own.upload()
+            try:
+                made = own.predict(form.read(model_id=str(model_id), file_id=str(file.id)))
+            finally:
+                own.forget(file.id)
+            return site.go(url_for("pages.prediction", prediction_id=made.id))
+
+        return site.submit(form, act, lambda: _training(model_id, file_form=form))
+
+    @routes.get("/prediction/<uuid:prediction_id>")
+    def prediction(prediction_id: uuid.UUID) -> str:
+        return render_template("prediction.html", document=own.show(prediction_id), most=SHOWN_VALUES)
+
+    def _row_form(model_id: uuid.UUID) -> Form[PredictionFields]:
+        features = orders.own(model_id).parsed_order.data_requirements.features.list
+        fields = [Field(f"rows.0.{place}", "number", label=name) for place, name in enumerate(features)]
+        return Form(PredictionFields, fields)
+
+    def _file_form() -> Form[PredictionFields]:
+        return Form(PredictionFields, [Field("file", "file")])
+
+    def _training(
+        model_id: uuid.UUID,
+        row_form: Form[PredictionFields] | None = None,
+        file_form: Form[PredictionFields] | None = None,
+    ) -> str:
+        document = orders.show(model_id)
+        return render_template(
+            "training.html",
+            document=document,
+            order=orders.own(model_id).parsed_order,
+            points=_points(document),
+            over=document.model.status in OVER,
+            row_form=row_form or _row_form(model_id),
+            file_form=file_form or _file_form(),
+        )
+
+    return routes
+
+
+def _points(document: ModelDocument) -> tuple[tuple[int, float], ...]:
+    return tuple((measured.iteration, measured.mse) for measured in document.metrics.mse_history)

@@ -1,0 +1,134 @@
+"""A cookie is a token that counts on pages only, for what pages of this service send."""
+
+from __future__ import annotations
+
+import pytest
+
+from commons.users.sessions import Sessions
+from model_buyer.storage import Status
+from tests.unit.pages.buyer import COOKIE, ORIGIN, PASSWORD, Buyer
+
+
+def test_first_user_signs_up_and_is_logged_in(newcomer: Buyer) -> None:
+    assert newcomer.get("/login").headers["Location"] == "/sign-up"
+    answer = newcomer.sign_up()
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    assert "Welcome" in newcomer.get("/").text
+    assert "Welcome" not in newcomer.get("/").text
+
+
+def test_nobody_else_signs_up_where_registration_is_for_the_first(buyer: Buyer) -> None:
+    buyer.post("/logout")
+    assert buyer.get("/sign-up").status_code == 403
+    assert buyer.sign_up().status_code == 403
+
+
+def test_cookie_is_out_of_reach_of_scripts_and_other_sites(newcomer: Buyer) -> None:
+    [cookie] = [line for line in newcomer.sign_up().headers.getlist("Set-Cookie") if line.startswith(f"{COOKIE}=")]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    assert Sessions("https://buyer.example").cookie == "__Host-deltaml_443"
+
+
+def test_cookie_is_secure_where_the_service_is_called_by_https(tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = Buyer(tmp_path_factory.mktemp("https"), public_url="https://buyer.example")
+    cookies = made.sign_up().headers.getlist("Set-Cookie")
+    assert all("Secure" in cookie for cookie in cookies)
+    assert any(cookie.startswith("__Host-deltaml_443=") for cookie in cookies)
+    made.close()
+
+
+def test_logging_out_revokes_the_token(buyer: Buyer) -> None:
+    secret = buyer.cookie()
+    assert secret is not None
+    assert buyer.post("/logout").headers["Location"] == "/login"
+    assert buyer.cookie() is None
+    buyer.browser.set_cookie(COOKIE, secret, domain="localhost")
+    assert buyer.get("/").headers["Location"] == "/login?next=/"
+
+
+def test_login_leads_back_to_the_page_that_was_asked_for(buyer: Buyer) -> None:
+    buyer.post("/logout")
+    assert buyer.get("/?offset=20").headers["Location"] == "/login?next=/?offset%3D20"
+    sent = {"email": "ada@example.org", "password": PASSWORD, "next": "/?offset=20"}
+    assert buyer.post("/login", sent).headers["Location"] == "/?offset=20"
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example"])
+def test_login_leads_nowhere_else(buyer: Buyer, target: str) -> None:
+    sent = {"email": "ada@example.org", "password": PASSWORD, "next": target}
+    assert buyer.post("/login", sent).headers["Location"] == "/"
+
+
+def test_wrong_password_is_said_and_begins_no_session(buyer: Buyer) -> None:
+    buyer.post("/logout")
+    answer = buyer.post("/login", {"email": "ada@example.org", "password": "wrong"})
+    assert answer.status_code == 401 and "The e-mail address or the password is wrong" in answer.text
+    assert "wrong</" not in answer.text.partition("<form")[2] and buyer.cookie() is None
+
+
+def test_tries_are_limited_as_in_the_api(buyer: Buyer) -> None:
+    statuses = [buyer.post("/login", {"email": "ada@example.org", "password": "wrong"}).status_code for _ in range(12)]
+    assert statuses[0] == 401 and statuses[-1] == 429
+
+
+def test_cookie_counts_nowhere_in_the_api(buyer: Buyer) -> None:
+    assert buyer.get("/models", Accept="application/json").status_code == 401
+
+
+def test_token_of_the_api_counts_on_no_page(buyer: Buyer) -> None:
+    bearer = {"Authorization": f"Bearer {buyer.token()}"}
+    buyer.post("/logout")
+    assert buyer.get("/models", Accept="application/json", **bearer).status_code == 200
+    assert buyer.get("/", **bearer).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "http://localhost:5000"},
+        {"Origin": "http://localhost"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("path", ["/logout", "/order", "/login"])
+def test_forms_of_other_sites_change_nothing(buyer: Buyer, headers: dict[str, str], path: str) -> None:
+    assert buyer.post(path, {}, **headers).status_code == 403
+    assert buyer.get("/").status_code == 200
+
+
+def test_forms_sent_to_any_name_of_this_service_count(buyer: Buyer) -> None:
+    assert buyer.post("/order", {}, **{"Sec-Fetch-Site": "same-origin"}).status_code == 422
+    assert buyer.post("/order", {}, Origin="http://127.0.0.1:9090").status_code == 422  # its public URL
+    assert ORIGIN != "http://127.0.0.1:9090"
+
+
+def test_viewers_order_nothing_but_predict(buyer: Buyer) -> None:
+    operator = {"Authorization": f"Bearer {buyer.token()}"}
+    sent = {"name": "Bob", "email": "bob@example.org", "password": PASSWORD}
+    assert buyer.browser.post("/users", json=sent, headers=operator).status_code == 201
+    buyer.post("/logout")
+    assert buyer.post("/login", {"email": "bob@example.org", "password": PASSWORD}).status_code == 303
+    assert 'href="/order"' not in buyer.get("/").text
+    assert buyer.post("/order").status_code == 403
+    model = buyer.model(Status.FINISHED)
+    assert buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "2"}).status_code == 303
+
+
+def test_other_peoples_trainings_are_not_there(buyer: Buyer) -> None:
+    model = buyer.model(Status.FINISHED)
+    bearer = {"Authorization": f"Bearer {buyer.token()}"}
+    sent = {"name": "Bob", "email": "bob@example.org", "password": PASSWORD, "role": "operator"}
+    assert buyer.browser.post("/users", json=sent, headers=bearer).status_code == 201
+    buyer.post("/logout")
+    buyer.post("/login", {"email": "bob@example.org", "password": PASSWORD})
+    assert str(model.id) not in buyer.get("/").text
+    for path in ("", "/events", "/download"):
+        assert buyer.get(f"/training/{model.id}{path}").status_code == 404
+    assert buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "2"}).status_code == 404

@@ -1,0 +1,120 @@
+"""Pages load nothing from elsewhere, and errors are pages for who reads pages."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from html.parser import HTMLParser
+
+import pytest
+
+from commons.pages.site import STATIC
+from model_buyer.storage import Status
+from tests.unit.pages.buyer import Buyer
+
+ROW = re.compile(r"\| (\S+) \| .* \| ([0-9a-f]{64}) \|")
+
+
+def test_vendored_files_are_those_that_are_written_down() -> None:
+    folder = STATIC / "vendored"
+    written = dict(match.groups() for match in ROW.finditer((folder / "README.md").read_text()))
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.min.*")}
+    assert found == written
+
+
+class Elements(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def every_page(buyer: Buyer) -> list[str]:
+    model = buyer.model(Status.FINISHED)
+    running = buyer.model(Status.IN_PROGRESS)
+    prediction = buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "2"}).headers["Location"]
+    pages = ["/", "/order", f"/training/{model.id}", f"/training/{running.id}", prediction, "/login", "/nowhere"]
+    return [*pages, "/models"]
+
+
+def test_pages_bring_the_strict_policy_and_nothing_that_it_would_block(buyer: Buyer) -> None:
+    for path in every_page(buyer):
+        answer = buyer.get(path)
+        assert answer.mimetype == "text/html", path
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy == (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+            " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        for tag, attributes in Elements(answer.text).found:
+            assert tag != "style" and "style" not in attributes
+            assert not any(name.startswith("on") for name in attributes)
+            assert tag != "script" or (attributes.get("src") or "").startswith("/static/")
+            if tag == "link":
+                assert (attributes["href"] or "").startswith("/static/")
+
+
+def test_pages_have_landmarks_one_heading_and_labelled_inputs(buyer: Buyer) -> None:
+    for path in every_page(buyer):
+        elements = Elements(buyer.get(path).text).found
+        tags = [tag for tag, _ in elements]
+        assert [tags.count(tag) for tag in ("header", "main", "footer", "h1")] == [1, 1, 1, 1], path
+        labelled = {attributes["for"] for tag, attributes in elements if tag == "label"}
+        ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+        assert len(ids) == len(set(ids))
+        for tag, attributes in elements:
+            if tag in ("input", "select", "textarea") and attributes.get("type") != "hidden":
+                assert attributes["id"] in labelled
+            for described in (attributes.get("aria-describedby") or "").split():
+                assert described in ids
+
+
+def test_the_largest_page_and_its_files_are_below_200_kilobytes(buyer: Buyer) -> None:
+    answer = buyer.get(f"/training/{buyer.model(Status.IN_PROGRESS).id}")
+    files = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)
+    assert len(files) == 8
+    assert len(answer.data) + sum(len(buyer.get(file).data) for file in files) < 200_000
+
+
+def test_files_are_kept_by_browsers_as_long_as_they_are_the_same(buyer: Buyer) -> None:
+    [file] = set(re.findall(r'"(/static/pages\.css[^"]+)"', buyer.get("/").text))
+    assert "immutable" in buyer.get(file).headers["Cache-Control"]
+    assert "immutable" not in (buyer.get("/static/pages.css").headers["Cache-Control"] or "")
+    assert buyer.get("/").headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "application/problem+json, text/html;q=0.5"])
+def test_errors_of_the_api_stay_problem_documents(buyer: Buyer, accept: str) -> None:
+    for path in ("/models", "/nowhere", "/models/7"):
+        answer = buyer.get(path, Accept=accept)
+        assert answer.mimetype == "application/problem+json" and answer.get_json()["detail"]
+
+
+def test_errors_of_pages_say_what_to_do_in_the_readers_language(buyer: Buyer) -> None:
+    answer = buyer.get(f"/training/{uuid.uuid4()}?language=es")
+    assert answer.status_code == 404
+    assert "Esta página no existe" in answer.text and "Buscala desde la página de inicio" in answer.text
+    assert '<p lang="en">there is no model' in answer.text
+
+
+def test_unexpected_errors_are_pages_too(buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> str:
+        raise RuntimeError("secret")
+
+    monkeypatch.setitem(buyer.app.view_functions, "pages.trainings", broken)
+    answer = buyer.get("/")
+    assert answer.status_code == 500 and "It is not your fault" in answer.text and "secret" not in answer.text
+
+
+def test_who_is_logged_out_meanwhile_is_sent_to_log_in_by_scripts_too(buyer: Buyer) -> None:
+    model = buyer.model(Status.IN_PROGRESS)
+    buyer.post("/logout")
+    answer = buyer.get(f"/training/{model.id}/events", **{"HX-Request": "true"})
+    assert answer.status_code == 401
+    assert answer.headers["HX-Redirect"].startswith("/login?next=/training/")
