@@ -89,7 +89,7 @@ def test_a_second_sum_is_not_opened(scene: Scene) -> None:
         ({"ciphertexts": b""}, "0 bytes instead of 5 ciphertexts"),
         ({"values": VALUES[:3]}, "instead of 5 ciphertexts"),
     ],
-    ids=str,
+    ids=("two trainers", "a trainer twice", "unsigned", "another question", "no ciphertexts", "too few ciphertexts"),
 )
 def test_what_is_not_signed_by_three_trainers_stays_closed_and_another_may_follow(
     scene: Scene, changed: dict[str, Any], reason: str
