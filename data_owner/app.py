@@ -69,7 +69,7 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     app = application.create(__name__, "DeltaML data owner")
     refusal_signing.register(app, chain.account)
     app.register_blueprint(application.health("data_owner", "/helpers/ping"))
-    app.register_blueprint(contract.blueprint(chain))
+    app.register_blueprint(contract.blueprint(contract.ContractAccount(chain)))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     app.register_blueprint(registration.blueprint(accounts.users, participation, config))
     app.register_blueprint(datasets.blueprint(storage, scratch, config.max_upload_mb * 2**20))

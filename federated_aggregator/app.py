@@ -68,7 +68,7 @@ def create_app(
     app = application.create(__name__, "DeltaML federated aggregator")
     refusal_signing.register(app, chain.account)
     app.register_blueprint(application.health("federated_aggregator", "/helper/ping"))
-    app.register_blueprint(contract.blueprint(chain, lifecycle.moving))
+    app.register_blueprint(contract.blueprint(contract.ContractAccount(chain), lifecycle.moving))
     app.register_blueprint(aggregator.blueprint(storage, chain, signatures, requests, accounts.access))
     app.register_blueprint(models.blueprint(storage, records, lifecycle, chain, signatures, requests, driver.nudge))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))

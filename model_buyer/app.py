@@ -17,6 +17,7 @@ from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
+from commons.pages import account as account_page
 from commons.pages import site
 from commons.pages.streams import Streams
 from commons.users import api as users_api
@@ -86,7 +87,8 @@ def create_app(
     app = application.create(__name__, "DeltaML model buyer")
     refusal_signing.register(app, chain.account)
     app.register_blueprint(application.health("model_buyer", "/helpers/ping"))
-    app.register_blueprint(contract.blueprint(chain, ordering.moving))
+    account = contract.ContractAccount(chain)
+    app.register_blueprint(contract.blueprint(account, ordering.moving))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     orders = models.Orders(storage, predictions, accounts.access, ordering)
     own = predictions_api.OwnPredictions(storage, predictions, accounts.access, limit_bytes)
@@ -98,12 +100,13 @@ def create_app(
     frame = site.Site("buyer", accounts, config.registration)
     frame.register(app)
     app.register_blueprint(pages.blueprint(frame, accounts.access, orders, own, Streams(storage.changes)))
+    app.register_blueprint(account_page.blueprint(frame, account, storage.escrow))
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(
         app,
         anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | site.FOR_ANYONE | {"trainings"},
         users=site.FOR_USERS | pages.FOR_USERS | {"users", "predictions"},
-        pages={"site", "pages"},
+        pages={"site", "pages", "account"},
     )
     app.extensions["driver"] = driver
     return app

@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from commons.http.documents import Page
 from commons.pages.forms import Field, Form
+from commons.pages.languages import Language
 from commons.pages.site import Site
 from commons.pages.streams import Frame, Streams
 from commons.users.access import Access
@@ -48,6 +49,9 @@ TERMS = (
     "terms.review_seconds",
     "terms.fixed_share",
 )
+Bar = tuple[str, float, str]
+"""Of a chart: whose it is, how long, and the number in words."""
+
 SHOWN_VALUES = 1000
 """Predicted values on a page at most; the API has all of them."""
 OVER = frozenset({"FINISHED", "FAILED", "CANCELLED"})
@@ -152,6 +156,8 @@ def blueprint(site: Site, access: Access, orders: Orders, own: OwnPredictions, s
             order=orders.own(model_id).parsed_order,
             points=_points(document),
             over=document.model.status in OVER,
+            contributed=_contributed(document, site.language()),
+            paid=_paid(document, site.language()),
             row_form=row_form or _row_form(model_id),
             file_form=file_form or _file_form(),
         )
@@ -161,3 +167,14 @@ def blueprint(site: Site, access: Access, orders: Orders, own: OwnPredictions, s
 
 def _points(document: ModelDocument) -> tuple[tuple[int, float], ...]:
     return tuple((measured.iteration, measured.mse) for measured in document.metrics.mse_history)
+
+
+def _contributed(document: ModelDocument, language: Language) -> list[Bar]:
+    return [
+        (trainer.data_owner, trainer.contributions, language.percent(trainer.contributions))
+        for trainer in document.metrics.partial_MSEs
+    ]
+
+
+def _paid(document: ModelDocument, language: Language) -> list[Bar]:
+    return [(account, int(wei), language.ether(wei)) for account, wei in document.metrics.payments.items()]

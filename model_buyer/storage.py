@@ -131,6 +131,12 @@ class Storage:
             query = select(Model).where(Model.status.in_(statuses))
             return list(session.scalars(query.order_by(Model.created.desc(), Model.id)))
 
+    def escrow(self) -> int:
+        """Return the wei that are paid for trainings which are not over."""
+        with self._database.read() as session:
+            paid = select(Model.payment).where(Model.status.in_((Status.INITIATED, Status.IN_PROGRESS)))
+            return sum(session.scalars(paid))
+
     def shown(self, model_id: uuid.UUID) -> Model:
         """Return an order that its user has not removed; NotFound if there is none of that id."""
         model = self.model(model_id)

@@ -47,22 +47,22 @@ class Withdrawn(Body):
     amount_wei: Wei
 
 
-def blueprint(chain: Connection, moving: Moving | None = None) -> Routes:
-    """Make the routes.
+class ContractAccount:
+    """A service's account on the contract, by the API as by pages: what it has there, and what operators do with it.
 
     Parameters
     ----------
     chain : Connection
         The way to the contract, as the service's account.
-    moving : callable, optional
-        What is done around a move to another contract, given the other one; without it there is no route to move.
     """
-    routes = Routes("contract", __name__, ABOUT, tag="service", url_prefix="/contract")
-    one_at_a_time = threading.Lock()
 
-    def document() -> Contract:
-        market = chain.marketplace()
-        account = chain.address
+    def __init__(self, chain: Connection) -> None:
+        self._chain = chain
+        self._one_at_a_time = threading.Lock()
+
+    def show(self) -> Contract:
+        """Return the contract, and the account's money on it and outside; ChainUnavailable if it cannot be asked."""
+        market, account = self._chain.marketplace(), self._chain.address
         return Contract(
             address=market.address,
             chain_id=market.chain_id,
@@ -72,10 +72,69 @@ def blueprint(chain: Connection, moving: Moving | None = None) -> Routes:
             credit_wei=str(market.credit(account)),
         )
 
+    def withdraw(self) -> Withdrawn:
+        """Withdraw what the contract owes the account.
+
+        Raises
+        ------
+        Conflict
+            It owes nothing.
+        ChainUnavailable
+            The chain does not answer; to ask again is safe.
+        """
+        with self._one_at_a_time:
+            market = self._chain.marketplace()
+            if market.credit(self._chain.address) == 0:
+                raise Conflict(f"account {self._chain.address} has no credit: there is nothing to withdraw")
+            done = market.withdraw()
+        log.info("withdrawn", transaction=done.transaction, wei=str(done.amount))
+        return Withdrawn(transaction=done.transaction, amount_wei=str(done.amount))
+
+    def move(self, address: str, moving: Moving) -> Contract:
+        """Work on another contract from now on.
+
+        Parameters
+        ----------
+        address : str
+            Of the other one.
+        moving : callable
+            What is done around the move, given the other contract.
+
+        Raises
+        ------
+        InvalidInput
+            There is no contract of this version there.
+        Conflict
+            Something is unfinished or not withdrawn on the one before.
+        ChainUnavailable
+            The chain does not answer.
+        """
+        with self._one_at_a_time:
+            before, to = self._chain.marketplace(), self._chain.verified(address)
+            if to.address != before.address:
+                with moving(to):
+                    if before.credit(self._chain.address):
+                        raise Conflict(f"contract {before.address} owes this account: POST /contract/withdraw first")
+                    self._chain.move(to)
+                log.info("moved to another contract", before=before.address, now=to.address)
+        return self.show()
+
+
+def blueprint(account: ContractAccount, moving: Moving | None = None) -> Routes:
+    """Make the routes.
+
+    Parameters
+    ----------
+    account : ContractAccount
+    moving : callable, optional
+        What is done around a move to another contract, given the other one; without it there is no route to move.
+    """
+    routes = Routes("contract", __name__, ABOUT, tag="service", url_prefix="/contract")
+
     @routes.get("", responses={HTTPStatus.OK: Contract, **problems(HTTPStatus.SERVICE_UNAVAILABLE)})
     def show() -> Contract:
         """Show the contract, and the service's account on it."""
-        return document()
+        return account.show()
 
     @routes.post(
         "/withdraw",
@@ -86,13 +145,7 @@ def blueprint(chain: Connection, moving: Moving | None = None) -> Routes:
 
         To repeat it is safe: the contract pays a credit once.
         """
-        with one_at_a_time:
-            market = chain.marketplace()
-            if market.credit(chain.address) == 0:
-                raise Conflict(f"account {chain.address} has no credit: there is nothing to withdraw")
-            done = market.withdraw()
-        log.info("withdrawn", transaction=done.transaction, wei=str(done.amount))
-        return Withdrawn(transaction=done.transaction, amount_wei=str(done.amount))
+        return account.withdraw()
 
     if moving is None:
         return routes
@@ -106,14 +159,6 @@ def blueprint(chain: Connection, moving: Moving | None = None) -> Routes:
 
         Not while something is unfinished or not withdrawn on the one before.
         """
-        with one_at_a_time:
-            before, to = chain.marketplace(), chain.verified(body.address)
-            if to.address != before.address:
-                with moving(to):
-                    if before.credit(chain.address):
-                        raise Conflict(f"contract {before.address} owes this account: POST /contract/withdraw first")
-                    chain.move(to)
-                log.info("moved to another contract", before=before.address, now=to.address)
-        return document()
+        return account.move(body.address, moving)
 
     return routes

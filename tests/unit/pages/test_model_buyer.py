@@ -96,8 +96,15 @@ def test_a_training_shows_every_payment_and_contribution(buyer: Buyer) -> None:
     )
     shown = buyer.get(f"/training/{model.id}").text
     assert TRAINER in shown and validator in shown
-    assert "70.0\N{NO-BREAK SPACE}%" in shown and 'rect width="70.00%"' in shown
-    assert shown.count("2\N{NO-BREAK SPACE}ETH") == 1 and shown.count("1\N{NO-BREAK SPACE}ETH") == 1
+    rows = re.findall(r"<tr>(.*?)</tr>", shown, flags=re.DOTALL)
+    (trained,) = (row for row in rows if TRAINER in row)
+    (validated,) = (row for row in rows if validator in row)
+    assert ">70.0\N{NO-BREAK SPACE}%<" in trained and ">2\N{NO-BREAK SPACE}ETH<" in trained
+    assert ">1\N{NO-BREAK SPACE}ETH<" in validated
+    assert [">3\N{NO-BREAK SPACE}ETH<" in row for row in rows if "Spent" in row] == [True]
+    assert [">2\N{NO-BREAK SPACE}ETH<" in row for row in rows if "Returned to you" in row] == [True]
+    assert f'aria-label="{TRAINER}: 70.0\N{NO-BREAK SPACE}%"' in shown
+    assert f'aria-label="{validator}: 1\N{NO-BREAK SPACE}ETH"' in shown
 
 
 def test_one_row_is_predicted_by_form(buyer: Buyer) -> None:
