@@ -183,7 +183,7 @@ def make_user(accounts: Accounts, registration: Registration, body: NewUser) -> 
     Raises
     ------
     NotAuthorised
-        Registration is closed, or a role was asked for.
+        Registration is closed, or a role was asked for, or by a page as :meth:`Sessions.require_fixed_name`.
     InvalidInput
         The password is too weak.
     Conflict
@@ -198,6 +198,7 @@ def make_user(accounts: Accounts, registration: Registration, body: NewUser) -> 
         return users.add(name, email, passwords.hash(password, name, email), body.role or Role.VIEWER)
     if body.role is not None:
         raise NotAuthorised("roles are for operators to give")
+    accounts.sessions.require_fixed_name()
     accounts.login.count(_client())
     users.require_open(registration)  # before there is work
     return users.register(name, email, passwords.hash(password, name, email), registration)

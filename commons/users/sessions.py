@@ -8,6 +8,8 @@ be kept, or signed, and would protect from nothing else.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -33,7 +35,9 @@ class Sessions:
     def __init__(self, public_url: str) -> None:
         parts = urlsplit(public_url)
         self._secure = parts.scheme == "https"
-        self._host = parts.netloc
+        self._schemes = ("https",) if self._secure else ("http", "https")  # a proxy may be called by https
+        self._origin = f"{parts.scheme}://{parts.netloc}"
+        self._name = parts.hostname
         port = parts.port or (443 if self._secure else 80)
         # A browser takes a cookie of this prefix only from https, for this host alone, and for all of its paths.
         self.cookie = f"{'__Host-' if self._secure else ''}deltaml_{port}"
@@ -70,8 +74,39 @@ class Sessions:
         """
         origin = request.headers.get("Origin", "")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        if site != "same-origin" or urlsplit(origin).netloc not in (request.host, self._host):
+        if site != "same-origin" or origin not in (
+            self._origin,
+            *(f"{each}://{request.host}" for each in self._schemes),
+        ):
             raise NotAuthorised(
                 f"this was sent from {origin or 'an unknown page'}, not from a page of {request.host}:"
                 " open the page here, and send it again"
             )
+
+    def require_fixed_name(self) -> None:
+        """Check that the page behind the current request, if one is, was called by a name that stays this service's.
+
+        Whoever owns the name of a page may give it this machine's address after the page was loaded (DNS rebinding):
+        browsers take it for a page of this service then, and send its requests from inside a private network. It has
+        no cookie, but needs none to become the first user.
+
+        Raises
+        ------
+        NotAuthorised
+            The name is neither an address, nor localhost, nor that of the public URL.
+        """
+        name = re.sub(":[0-9]+$", "", request.host).strip("[]").lower()
+        known = name in (self._name, "localhost") or name.endswith(".localhost") or _is_address(name)
+        if "Origin" in request.headers and not known:
+            raise NotAuthorised(
+                f"this service does not know that {name!r} is a name of it: call it as {self._origin}, or by its"
+                " address, or have DELTAML_PUBLIC_URL set to what browsers call it by"
+            )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -32,7 +32,9 @@ def test_cookie_is_out_of_reach_of_scripts_and_other_sites(newcomer: Buyer) -> N
 
 def test_cookie_is_secure_where_the_service_is_called_by_https(tmp_path_factory: pytest.TempPathFactory) -> None:
     made = Buyer(tmp_path_factory.mktemp("https"), public_url="https://buyer.example")
-    cookies = made.sign_up().headers.getlist("Set-Cookie")
+    assert made.sign_up().status_code == 403  # from a page that came by http
+    sent = {"name": "Ada", "email": "ada@example.org", "password": PASSWORD}
+    cookies = made.post("/sign-up", sent, Origin="https://buyer.example").headers.getlist("Set-Cookie")
     assert all("Secure" in cookie for cookie in cookies)
     assert any(cookie.startswith("__Host-deltaml_443=") for cookie in cookies)
     made.close()
@@ -91,6 +93,7 @@ def test_token_of_the_api_counts_on_no_page(buyer: Buyer) -> None:
         {"Origin": "http://localhost"},
         {"Origin": "null"},
         {"Origin": ""},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "none"},
@@ -107,6 +110,36 @@ def test_forms_sent_to_any_name_of_this_service_count(buyer: Buyer) -> None:
     assert buyer.post("/order", {}, **{"Sec-Fetch-Site": "same-origin"}).status_code == 422
     assert buyer.post("/order", {}, Origin="http://127.0.0.1:9090").status_code == 422  # its public URL
     assert ORIGIN != "http://127.0.0.1:9090"
+
+
+NEWCOMER = {"name": "Eve", "email": "eve@example.org", "password": PASSWORD}
+
+
+@pytest.mark.parametrize("name", ["evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example:9090"])
+def test_a_name_that_was_given_this_address_makes_nobody_the_first_user(newcomer: Buyer, name: str) -> None:
+    called = {"base_url": f"http://{name}", "headers": {"Origin": f"http://{name}"}}
+    assert newcomer.browser.post("/sign-up", data=NEWCOMER, **called).status_code == 403
+    assert newcomer.browser.post("/users", json=NEWCOMER, **called).status_code == 403
+    assert newcomer.sign_up().status_code == 303  # as the first
+
+
+def test_a_page_without_origin_makes_nobody_the_first_user_by_an_odd_name(newcomer: Buyer) -> None:
+    answer = newcomer.browser.post(
+        "/sign-up", base_url="http://my_buyer:9090", data=NEWCOMER, headers={"Origin": "null"}
+    )
+    assert answer.status_code == 403
+    assert newcomer.sign_up().status_code == 303
+
+
+@pytest.mark.parametrize("name", ["localhost:9090", "buyer.localhost:80", "127.0.0.1:9090", "[::1]:9090", "[::1]"])
+def test_the_first_user_signs_up_by_any_name_that_stays_this_machines(newcomer: Buyer, name: str) -> None:
+    origin = f"http://{name}".removesuffix(":80")
+    answer = newcomer.browser.post("/sign-up", base_url=f"http://{name}", data=NEWCOMER, headers={"Origin": origin})
+    assert answer.status_code == 303
+
+
+def test_programs_make_the_first_user_by_whatever_name(newcomer: Buyer) -> None:
+    assert newcomer.browser.post("/users", base_url="http://buyer.lan", json=NEWCOMER).status_code == 201
 
 
 def test_viewers_order_nothing_but_predict(buyer: Buyer) -> None:
