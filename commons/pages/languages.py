@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from flask import request
+from markupsafe import Markup, escape
+
+from commons.pages import refusals
 
 LANGUAGES: Mapping[str, str] = {"en": "English", "es": "Español"}
 """What each language calls itself. The first is for who asks for none of them."""
 COOKIE = "deltaml_language"
 CATALOGUE = Path(__file__).parent / "messages.toml"
+DECIMAL: Mapping[str, str] = {"en": ".", "es": ","}
+"""What stands before the decimals."""
+SPOKEN = "en"
+"""What the code speaks."""
 
 Catalogue = Mapping[str, Mapping[str, str]]
 
@@ -45,6 +52,17 @@ class Language:
         """Return a text, with `values` in its places; KeyError if there is none of this key."""
         return self.catalogue[key][self.code].format(**values)
 
+    def said(self, text: str) -> Markup:
+        """Return what a service says in English, such as a refusal, in this language.
+
+        What has no translation stays as it is, marked as English, so that it is read out as such.
+        """
+        if self.code == SPOKEN:
+            return escape(text)
+        parts = refusals.load(self.code, DECIMAL[self.code]).say(text)
+        marked = Markup('<span lang="{}">{}</span>')
+        return Markup("").join(escape(p.text) if p.known else marked.format(SPOKEN, p.text) for p in parts)
+
     def has(self, key: str) -> bool:
         """Return whether there is a text of this key."""
         return key in self.catalogue
@@ -69,7 +87,7 @@ class Language:
         return f"{value:%Y-%m-%d %H:%M} UTC"
 
     def _decimals(self, text: str) -> str:
-        return text.replace(".", ",") if self.code == "es" else text
+        return text.replace(".", DECIMAL[self.code])
 
 
 def wanted(catalogue: Catalogue) -> Language:

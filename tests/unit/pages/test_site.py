@@ -100,7 +100,7 @@ def test_errors_of_pages_say_what_to_do_in_the_readers_language(buyer: Buyer) ->
     answer = buyer.get(f"/training/{uuid.uuid4()}?language=es")
     assert answer.status_code == 404
     assert "Esta página no existe" in answer.text and "Buscala desde la página de inicio" in answer.text
-    assert '<p lang="en">there is no model' in answer.text
+    assert "<p>no existe el modelo" in answer.text
 
 
 def test_unexpected_errors_are_pages_too(buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
