@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,7 +19,7 @@ from uuid import UUID
 from eth_abi.abi import decode
 from eth_account.signers.local import LocalAccount
 from eth_typing import ABIComponent, ABIError, BlockNumber, ChecksumAddress, HexStr
-from eth_utils.abi import abi_to_signature, get_abi_input_types
+from eth_utils.abi import abi_to_signature, function_abi_to_4byte_selector, get_abi_input_types
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from hexbytes import HexBytes
@@ -34,11 +34,12 @@ from web3.exceptions import (
     Web3RPCError,
     Web3ValidationError,
 )
-from web3.types import EventData, TxParams, TxReceipt, Wei
+from web3.types import EventData, RPCEndpoint, TxParams, TxReceipt, Wei
 
 from commons.chain.artefact import load_artefact
 from commons.chain.training import (
     Dispute,
+    Event,
     Outcome,
     Participant,
     Payment,
@@ -48,12 +49,14 @@ from commons.chain.training import (
     Status,
     Terms,
     Training,
+    Transaction,
 )
 from commons.errors import ConfigurationError, Conflict, InvalidInput, PeerUnavailable
 
 __all__ = [
     "ChainUnavailable",
     "Dispute",
+    "Event",
     "InsufficientFunds",
     "Marketplace",
     "NoContract",
@@ -68,6 +71,7 @@ __all__ = [
     "Status",
     "Terms",
     "Training",
+    "Transaction",
     "Withdrawal",
     "deploy",
 ]
@@ -77,6 +81,8 @@ RECEIPT_TIMEOUT = 120.0
 FIRST_POLL = 0.02
 """Seconds until the first look for a receipt; an automining node has it at once."""
 SLOWEST_POLL = 2.0
+BATCH = 100
+"""Questions to the node in one request: some take no more."""
 PRIORITY_FEE = 10**9
 """Tip per gas, in wei."""
 
@@ -221,6 +227,19 @@ class _Node:
             error["name"],
             {entry["name"]: _readable(entry, value) for entry, value in zip(error["inputs"], values, strict=True)},
         )
+
+    def ask(self, questions: Sequence[tuple[str, list[Any]]]) -> list[Any]:
+        """Return the node's answer to each question (method, parameters); None where it knows nothing."""
+        provider = cast(HTTPProvider, self.web3.provider)
+        found: list[Any] = []
+        for start in range(0, len(questions), BATCH):
+            batch = [(RPCEndpoint(method), parameters) for method, parameters in questions[start : start + BATCH]]
+            with self.translated():
+                answers = provider.make_batch_request(batch)
+            if not isinstance(answers, list) or len(answers) != len(batch) or any("error" in each for each in answers):
+                raise ChainUnavailable("the node refused to answer several questions at once")
+            found += [each.get("result") for each in answers]
+        return found
 
     def send(self, data: HexStr, to: str | None, value: int = 0) -> TxReceipt:
         """Estimate, sign, send and wait for one transaction; `to` None creates a contract."""
@@ -524,6 +543,69 @@ class Marketplace:
                 owners[place] = owners[-1]
                 owners.pop()
         return tuple(owners)
+
+    def events(self, training_id: UUID) -> tuple[Event, ...]:
+        """Read everything that the contract says has happened in a training.
+
+        Parameters
+        ----------
+        training_id : UUID
+            The training.
+
+        Returns
+        -------
+        tuple of Event
+            The oldest first; none when the contract has no such training.
+        """
+        since = self._ordered(training_id)
+        kinds = {entry["name"]: entry for entry in self._node.abi if _of_training(entry)}
+        return tuple(
+            Event(
+                name=log["event"],
+                values={
+                    entry["name"]: _plain(entry, log["args"][entry["name"]])
+                    for entry in kinds[log["event"]]["inputs"]
+                    if entry["name"] != "id"
+                },
+                transaction=log["transactionHash"].to_0x_hex(),
+                block_hash=log["blockHash"].to_0x_hex(),
+                block=log["blockNumber"],
+            )
+            for log in (self._events(training_id, since, *kinds) if since else ())
+        )
+
+    def transactions(self, events: Sequence[Event]) -> list[Transaction]:
+        """Read what made events happen.
+
+        Parameters
+        ----------
+        events : sequence of Event
+            As :meth:`events` returned them.
+
+        Returns
+        -------
+        list of Transaction
+            One for each.
+        """
+        sent = list(dict.fromkeys(event.transaction for event in events))
+        mined = list(dict.fromkeys(event.block_hash for event in events))
+        answers = self._node.ask(
+            [("eth_getTransactionByHash", [each]) for each in sent]
+            + [("eth_getBlockByHash", [each, False]) for each in mined]
+        )
+        if None in answers:
+            raise ChainUnavailable("the node has lost transactions of its own events")
+        with self._node.translated():
+            calls = dict(zip(sent, answers, strict=False))
+            times = {key: int(block["timestamp"], 16) for key, block in zip(mined, answers[len(sent) :], strict=True)}
+            return [
+                Transaction(
+                    sender=to_checksum_address(calls[event.transaction]["from"]),
+                    call=self._called(calls[event.transaction]),
+                    time=times[event.block_hash],
+                )
+                for event in events
+            ]
 
     def block_hash(self, number: int) -> bytes:
         """Read the hash of a block.
@@ -906,6 +988,15 @@ class Marketplace:
             raise NoContract(self.address)
         return receipt
 
+    def _called(self, transaction: Mapping[str, Any]) -> str:
+        if str(transaction["to"]).lower() != self.address.lower():
+            return ""
+        selector = transaction["input"][:10]
+        functions = (entry for entry in self._node.abi if entry["type"] == "function")
+        return next(
+            (entry["name"] for entry in functions if function_abi_to_4byte_selector(entry).hex() == selector[2:]), ""
+        )
+
     def _block_number(self) -> int:
         with self._node.translated():
             return self._node.web3.eth.block_number
@@ -999,6 +1090,23 @@ def _address(text: str) -> ChecksumAddress:
         return to_checksum_address(text)
     except ValueError as error:
         raise InvalidInput(f"{text!r} is not an Ethereum address") from error
+
+
+def _of_training(entry: Mapping[str, Any]) -> bool:
+    return entry["type"] == "event" and any(value["name"] == "id" for value in entry["inputs"])
+
+
+def _plain(entry: Any, value: Any) -> Any:
+    """Give a decoded ABI value a form that JSON has."""
+    kind = str(entry["type"])
+    if kind.endswith("[]"):
+        return [_plain({**entry, "type": kind.removesuffix("[]")}, each) for each in value]
+    if kind == "tuple":
+        return {part["name"]: _plain(part, value[part["name"]]) for part in entry["components"]}
+    readable = _readable(entry, value)
+    if isinstance(readable, (Role, Status, Outcome)):
+        return readable.name
+    return str(readable) if isinstance(readable, int) and not isinstance(readable, bool) else readable
 
 
 def _readable(entry: ABIComponent, value: Any) -> Any:

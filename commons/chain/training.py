@@ -6,8 +6,10 @@ target. Times are unix seconds, money is wei, hashes are 32 bytes, addresses are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Any
 from uuid import UUID
 
 from eth_abi.abi import encode
@@ -186,6 +188,49 @@ class Dispute:
     disputer: str
     evidence_hash: bytes
     outcome: Outcome | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that the contract says has happened in a training.
+
+    Parameters
+    ----------
+    name : str
+        As the contract calls it: ``TrainingAccepted``.
+    values : mapping
+        What it says, by the contract's names, without the training: integers as decimal digits, bytes as 0x and
+        hexadecimal digits, enums by name, structs as mappings.
+    transaction, block_hash : str
+        Where it happened, 0x-prefixed.
+    block : int
+        The block's number.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    transaction: str
+    block_hash: str
+    block: int
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """What made something happen.
+
+    Parameters
+    ----------
+    sender : str
+        The account that signed it, and paid for it.
+    call : str
+        The contract's function: ``acceptTraining``; empty if it was not called directly.
+    time : int
+        Of its block, in unix seconds.
+    """
+
+    sender: str
+    call: str
+    time: int
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +15,7 @@ import pytest
 from eth_account import Account
 
 import commons.chain.marketplace as gateway
-from commons.chain.marketplace import ChainUnavailable, InsufficientFunds, Marketplace, Reverted, Role
+from commons.chain.marketplace import ChainUnavailable, Event, InsufficientFunds, Marketplace, Reverted, Role
 
 ADDRESS = "0x" + "11" * 20
 Answer = Callable[[str, list[Any]], dict[str, Any] | bytes]
@@ -29,9 +30,16 @@ def node() -> Iterator[Callable[[Answer], str]]:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                body = answer(request["method"], request["params"])
+                several = isinstance(request, list)
+                bodies = [
+                    (each["id"], answer(each["method"], each["params"])) for each in (request if several else [request])
+                ]
+                body = bodies[0][1]
                 if isinstance(body, dict):
-                    body = json.dumps({"jsonrpc": "2.0", "id": request["id"], **body}).encode()
+                    told = [
+                        {"jsonrpc": "2.0", "id": number, **each} for number, each in bodies if isinstance(each, dict)
+                    ]
+                    body = json.dumps(told if several else told[0]).encode()
                 with suppress(ConnectionError):  # the caller may have lost its patience
                     self.send_response(200)
                     self.send_header("Content-Length", str(len(body)))
@@ -60,6 +68,8 @@ def calls(marketplace: Marketplace) -> list[Callable[[], object]]:
         lambda: marketplace.role(ADDRESS),
         lambda: marketplace.balance(ADDRESS),
         lambda: marketplace.register(Role.DATA_OWNER),
+        lambda: marketplace.events(uuid.UUID(int=7)),
+        lambda: marketplace.transactions([Event("TrainingFinished", {}, "0x" + "ab" * 32, "0x" + "cd" * 32, 5)]),
     ]
 
 

@@ -1,0 +1,72 @@
+"""What the chain has on record of trainings: every event, and who made it happen, when. Read once where it stays."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from uuid import UUID
+
+from commons.chain.connection import Connection
+from commons.chain.marketplace import Event, Transaction
+
+LAST = frozenset({"TrainingFinished", "TrainingCancelled", "TrainingFailed", "TrainingExpired"})
+"""Events of the transaction that is a training's last one."""
+KEPT_TRAININGS = 64
+KEPT_TRANSACTIONS = 4096
+
+
+class Records:
+    """The records of trainings. What cannot change any more is asked of the chain once; so are transactions.
+
+    Parameters
+    ----------
+    chain : Connection
+        The way to the contract.
+    """
+
+    def __init__(self, chain: Connection) -> None:
+        self._chain = chain
+        self._lock = threading.Lock()
+        self._over: OrderedDict[tuple[str, UUID], tuple[Event, ...]] = OrderedDict()
+        self._made: OrderedDict[tuple[str, str], Transaction] = OrderedDict()
+
+    def events(self, training_id: UUID) -> tuple[Event, ...]:
+        """Return all that the contract says has happened in a training, the oldest first.
+
+        Raises
+        ------
+        ChainUnavailable
+            It has to be asked, and does not answer.
+        """
+        market = self._chain.marketplace()
+        with self._lock:
+            known = self._over.get((market.address, training_id))
+        if known is not None:
+            return known
+        found = market.events(training_id)
+        if any(event.name in LAST for event in found):
+            with self._lock:
+                self._over[market.address, training_id] = found
+                while len(self._over) > KEPT_TRAININGS:
+                    self._over.popitem(last=False)
+        return found
+
+    def transactions(self, events: Sequence[Event]) -> list[Transaction]:
+        """Return what made each of these events happen; raises as :meth:`events`."""
+        with self._lock:
+            found = {place: self._made[place] for place in map(_place, events) if place in self._made}
+        unknown = [event for event in events if _place(event) not in found]
+        if unknown:
+            made = self._chain.marketplace().transactions(unknown)
+            fresh = dict(zip(map(_place, unknown), made, strict=True))
+            found |= fresh
+            with self._lock:
+                self._made.update(fresh)
+                while len(self._made) > KEPT_TRANSACTIONS:
+                    self._made.popitem(last=False)
+        return [found[_place(event)] for event in events]
+
+
+def _place(event: Event) -> tuple[str, str]:
+    return event.transaction, event.block_hash
