@@ -146,11 +146,13 @@ class Site:
         def finish(answer: Response) -> Response:
             if answer.mimetype == PROBLEM_TYPE and self._reads_pages():
                 answer = self._problem(Problem.model_validate_json(answer.get_data()), answer)
-            if request.endpoint == "site.static" and answer.status_code == HTTPStatus.OK:
+            if request.endpoint == "site.static" and answer.mimetype != "text/html":
                 answer.headers["X-Content-Type-Options"] = "nosniff"
                 if "v" in request.args:  # another file has another address
                     answer.headers["Cache-Control"] = f"public, max-age={STATIC_MAX_AGE_S}, immutable"
-            elif answer.mimetype == "text/html" and request.blueprint != "documentation":
+            elif self._accounts.access.on_page() or (
+                answer.mimetype == "text/html" and request.blueprint != "documentation"
+            ):
                 answer.headers.update(HEADERS)
                 if request.cookies.get(self._notice) and answer.status_code != HTTPStatus.SEE_OTHER:
                     self._accounts.sessions.set_cookie(answer, self._notice, "", 0)

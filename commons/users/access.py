@@ -53,9 +53,19 @@ class Access:
         return self._found()[1]
 
     def user_if_any(self) -> User | None:
-        """Return who sends the current request, or None if nobody says; raises as :meth:`user` if somebody does."""
+        """Return who sends the current request, or None if nobody says.
+
+        Raises
+        ------
+        NotLoggedIn
+            The header ``Authorization`` has no token that counts. A cookie without one is nobody's: browsers send what
+            they have, of a service that was at this address before as well.
+        """
         if self.on_page():
-            return self.user() if self._sessions.cookie in request.cookies else None
+            try:
+                return self.user()
+            except NotLoggedIn:
+                return None
         return self.user() if "Authorization" in request.headers else None
 
     def on_page(self) -> bool:

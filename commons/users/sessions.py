@@ -24,7 +24,8 @@ LONGEST = 256
 class Sessions:
     """The cookie of one service.
 
-    Its name has the port of the service, since a browser sends it to all ports of a host.
+    Its name has the host and the port of the service, since a browser sends it to all ports of a host, and services in
+    containers have the same ports.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ class Sessions:
         self._name = parts.hostname
         port = parts.port or (443 if self._secure else 80)
         # A browser takes a cookie of this prefix only from https, for this host alone, and for all of its paths.
-        self.cookie = f"{'__Host-' if self._secure else ''}deltaml_{port}"
+        place = re.sub("[^a-z0-9.-]", "_", f"{self._name}_{port}")
+        self.cookie = f"{'__Host-' if self._secure else ''}deltaml_{place}"
 
     def begin(self, answer: Response, secret: str, expires: datetime) -> None:
         """Have the browser send a token from now on."""

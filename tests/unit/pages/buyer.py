@@ -20,7 +20,7 @@ from tests.unit.model_buyer.scene import ARBITER, BUYER, DOMAIN
 
 ORIGIN = "http://localhost:9090"
 PASSWORD = "seven wooden horses"
-COOKIE = "deltaml_9090"
+COOKIE = "deltaml_127.0.0.1_9090"
 
 
 class Buyer:

@@ -17,6 +17,11 @@ def test_first_user_signs_up_and_is_logged_in(newcomer: Buyer) -> None:
     assert "Welcome" not in newcomer.get("/").text
 
 
+def test_a_cookie_that_counts_no_more_keeps_nobody_from_signing_up(newcomer: Buyer) -> None:
+    newcomer.browser.set_cookie(COOKIE, "deltaml_of-a-service-that-was-here-before", domain="localhost")
+    assert newcomer.sign_up().headers["Location"] == "/"
+
+
 def test_nobody_else_signs_up_where_registration_is_for_the_first(buyer: Buyer) -> None:
     buyer.post("/logout")
     assert buyer.get("/sign-up").status_code == 403
@@ -27,7 +32,13 @@ def test_cookie_is_out_of_reach_of_scripts_and_other_sites(newcomer: Buyer) -> N
     [cookie] = [line for line in newcomer.sign_up().headers.getlist("Set-Cookie") if line.startswith(f"{COOKIE}=")]
     assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
     assert "Secure" not in cookie
-    assert Sessions("https://buyer.example").cookie == "__Host-deltaml_443"
+    assert Sessions("https://buyer.example").cookie == "__Host-deltaml_buyer.example_443"
+
+
+def test_services_on_one_host_have_cookies_of_their_own() -> None:
+    urls = [f"http://{place}" for place in ("owner-1:5000", "owner-2:5000", "owner-2:5001", "[::1]:5000", "owner-2")]
+    assert len({Sessions(url).cookie for url in urls}) == len(urls)
+    assert Sessions("http://[::1]:5000").cookie == "deltaml___1_5000"
 
 
 def test_cookie_is_secure_where_the_service_is_called_by_https(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -36,7 +47,7 @@ def test_cookie_is_secure_where_the_service_is_called_by_https(tmp_path_factory:
     sent = {"name": "Ada", "email": "ada@example.org", "password": PASSWORD}
     cookies = made.post("/sign-up", sent, Origin="https://buyer.example").headers.getlist("Set-Cookie")
     assert all("Secure" in cookie for cookie in cookies)
-    assert any(cookie.startswith("__Host-deltaml_443=") for cookie in cookies)
+    assert any(cookie.startswith("__Host-deltaml_buyer.example_443=") for cookie in cookies)
     made.close()
 
 

@@ -86,7 +86,16 @@ def test_files_are_kept_by_browsers_as_long_as_they_are_the_same(buyer: Buyer) -
     [file] = set(re.findall(r'"(/static/pages\.css[^"]+)"', buyer.get("/").text))
     assert "immutable" in buyer.get(file).headers["Cache-Control"]
     assert "immutable" not in (buyer.get("/static/pages.css").headers["Cache-Control"] or "")
+    unchanged = buyer.get(file, **{"If-None-Match": buyer.get(file).headers["ETag"]})
+    assert unchanged.status_code == 304 and "immutable" in unchanged.headers["Cache-Control"]
     assert buyer.get("/").headers["Cache-Control"] == "no-store"
+
+
+def test_what_only_one_user_may_see_is_kept_nowhere(buyer: Buyer) -> None:
+    model = buyer.model(Status.FINISHED)
+    for path in ("/", f"/training/{model.id}", f"/training/{model.id}/download", f"/training/{model.id}/events"):
+        headers = buyer.get(path).headers
+        assert headers["Cache-Control"] == "no-store" and headers["X-Content-Type-Options"] == "nosniff", path
 
 
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "application/problem+json, text/html;q=0.5"])
