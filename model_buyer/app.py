@@ -99,7 +99,9 @@ def create_app(
     )
     frame = site.Site("buyer", accounts, config.registration)
     frame.register(app)
-    app.register_blueprint(pages.blueprint(frame, accounts.access, orders, own, Streams(storage.changes)))
+    app.register_blueprint(
+        pages.blueprint(frame, accounts.access, orders, own, Streams(storage.changes, accounts.access.still))
+    )
     app.register_blueprint(account_page.blueprint(frame, account, storage.escrow))
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(

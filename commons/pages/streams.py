@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from flask import Response, stream_with_context
 
 from commons.changes import Changes
+from commons.errors import NotLoggedIn
 
 MOST = 64
 """Streams at once. Who comes later is answered once, and asks again."""
 LIFETIME_S = 300.0
-"""After which a browser has to ask again, and show that it is still logged in."""
+"""After which a browser has to ask again, and give its place to who waits."""
 PULSE_S = 15.0
-"""After which something is sent in any case, to notice who is gone."""
+"""After which something is sent in any case, to notice who is gone; who has logged out meanwhile is sent nothing."""
 PAUSE_S = 0.25
 """Between two events of one stream."""
 AGAIN_MS = 5000
@@ -56,14 +57,19 @@ class Streams:
     ----------
     changes : Changes
         Says when there is something new.
+    still : callable
+        Raises NotLoggedIn when who follows is not logged in any more: :meth:`commons.users.access.Access.still`.
     most : int
         Streams at once.
     lifetime_s : float
         Seconds after which one ends.
     """
 
-    def __init__(self, changes: Changes, most: int = MOST, lifetime_s: float = LIFETIME_S) -> None:
+    def __init__(
+        self, changes: Changes, still: Callable[[], object], most: int = MOST, lifetime_s: float = LIFETIME_S
+    ) -> None:
         self._changes = changes
+        self._still = still
         self._places = threading.BoundedSemaphore(most)
         self._lifetime_s = lifetime_s
         self._frames: dict[tuple[uuid.UUID, str], tuple[int, Frame]] = {}
@@ -112,10 +118,20 @@ class Streams:
             if time.monotonic() >= end:
                 return
             time.sleep(PAUSE_S)
-            while not self._changes.wait(training_id, count, min(PULSE_S, max(0.0, end - time.monotonic()))):
-                if time.monotonic() >= end:
+            news = False
+            while not news:
+                news = self._changes.wait(training_id, count, min(PULSE_S, max(0.0, end - time.monotonic())))
+                if not self._logged_in() or (not news and time.monotonic() >= end):
                     return
-                yield ":\n\n"
+                if not news:
+                    yield ":\n\n"
+
+    def _logged_in(self) -> bool:
+        try:
+            self._still()
+        except NotLoggedIn:
+            return False
+        return True
 
     def _frame(self, training_id: uuid.UUID, kind: str, render: Callable[[], Frame]) -> tuple[int, Frame]:
         with self._rendering:

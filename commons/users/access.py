@@ -48,6 +48,11 @@ class Access:
         """Return who sends the current request; NotLoggedIn if it has no token that counts."""
         return self._found()[0]
 
+    def still(self) -> User:
+        """Return who sends the current request, looked up anew, as long answers do; raises as :meth:`user`."""
+        g.pop("deltaml_user", None)
+        return self.user()
+
     def token(self) -> Token:
         """Return the token of the current request; raises as :meth:`user`."""
         return self._found()[1]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 
+from commons.pages import streams
 from commons.users.sessions import Sessions
 from model_buyer.storage import Status
 from tests.unit.pages.buyer import COOKIE, ORIGIN, PASSWORD, Buyer
@@ -58,6 +61,16 @@ def test_logging_out_revokes_the_token(buyer: Buyer) -> None:
     assert buyer.cookie() is None
     buyer.browser.set_cookie(COOKIE, secret, domain="localhost")
     assert buyer.get("/").headers["Location"] == "/login?next=/"
+
+
+def test_logging_out_ends_the_streams_that_are_open(buyer: Buyer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PAUSE_S", 0.0)
+    monkeypatch.setattr(streams, "PULSE_S", 0.01)
+    model = buyer.model(Status.IN_PROGRESS)
+    events = buyer.browser.get(f"/training/{model.id}/events", base_url=ORIGIN).iter_encoded()
+    assert b"data:" in next(events) and next(events) == b":\n\n"
+    buyer.post("/logout")
+    assert len(list(islice(events, 5))) < 5
 
 
 def test_login_leads_back_to_the_page_that_was_asked_for(buyer: Buyer) -> None:

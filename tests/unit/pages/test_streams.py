@@ -7,11 +7,13 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import pytest
 from flask import Flask
 
 from commons.changes import Changes
+from commons.errors import NotLoggedIn
 from commons.pages import streams
 from commons.pages.streams import Frame, Point, Streams
 
@@ -23,14 +25,19 @@ class Followed:
 
     def __init__(self, **bounds: float) -> None:
         self.changes = Changes()
-        self.streams = Streams(self.changes, **bounds)  # type: ignore[arg-type]
+        self.streams = Streams(self.changes, self.still, **bounds)  # type: ignore[arg-type]
         self.app = Flask(__name__)
         self.shown = Frame("<p>one</p>\n<p>two</p>", (), over=False)
         self.rendered = 0
+        self.logged_in = True
 
         @self.app.get("/")
         def follow() -> object:
             return self.streams.follow(TRAINING, "en", self.render)
+
+    def still(self) -> None:
+        if not self.logged_in:
+            raise NotLoggedIn("log in")
 
     def render(self) -> Frame:
         self.rendered += 1
@@ -94,6 +101,17 @@ def test_what_all_followers_see_is_rendered_once() -> None:
 def test_a_stream_ends_after_its_lifetime_so_that_logins_are_checked_again() -> None:
     events = list(Followed(lifetime_s=0.05).open())
     assert events[0].startswith("data: ") and set(events[1:]) <= {":\n\n"}
+
+
+@pytest.mark.parametrize("news", [False, True], ids=["quiet", "news"])
+def test_a_stream_brings_nothing_more_to_who_is_logged_out(news: bool) -> None:
+    followed = Followed()
+    events = followed.open()
+    next(events)
+    followed.logged_in = False
+    if news:
+        followed.show("<p>new</p>")
+    assert list(islice(events, 3)) == []
 
 
 def test_one_stream_too_many_is_answered_once_and_asked_to_come_later() -> None:
