@@ -19,8 +19,12 @@ from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
+from commons.pages import site
+from commons.pages.streams import Streams
 from commons.users import api as users_api
 from commons.users.accounts import Accounts
+from data_owner import pages
+from data_owner.account import Account
 from data_owner.answering import Answering
 from data_owner.api import datasets, models, registration, trainings
 from data_owner.config import Config
@@ -71,13 +75,27 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     app.register_blueprint(application.health("data_owner", "/helpers/ping"))
     app.register_blueprint(contract.blueprint(contract.ContractAccount(chain)))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
-    app.register_blueprint(registration.blueprint(accounts.users, participation, config))
-    app.register_blueprint(datasets.blueprint(storage, scratch, config.max_upload_mb * 2**20))
-    app.register_blueprint(models.blueprint(storage, participation))
+    registering = registration.Registering(accounts.users, storage, participation, config, chain.address)
+    tables = datasets.Datasets(storage, scratch, config.max_upload_mb * 2**20)
+    offers = models.Requests(storage, participation)
+    app.register_blueprint(registration.blueprint(registering))
+    app.register_blueprint(datasets.blueprint(tables))
+    app.register_blueprint(models.blueprint(offers))
     app.register_blueprint(
         trainings.blueprint(storage, participation, answers, reviewing, Signatures(chain), driver.nudge, requests)
     )
+    frame = site.Site("owner", accounts, config.registration)
+    frame.register(app)
+    account = Account(lambda: contract.document(chain))
+    app.register_blueprint(
+        pages.blueprint(frame, accounts.access, offers, tables, registering, account, Streams(storage.changes))
+    )
     # Services sign what they send to the routes of trainings.
-    accounts.access.protect(app, anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | {"trainings"}, users={"users"})
+    accounts.access.protect(
+        app,
+        anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | site.FOR_ANYONE | {"trainings"},
+        users=site.FOR_USERS | {"users"},
+        pages={"site", "pages"},
+    )
     app.extensions["driver"] = driver
     return app

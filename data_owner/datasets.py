@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from commons.errors import InvalidInput
 from commons.learning.statistics import TableStatistics
 from commons.protocol.messages import DataRequirements
 from commons.tables import isolated
+from data_owner.histograms import Histograms
 from data_owner.storage import Dataset
 
 
@@ -34,28 +36,60 @@ def read(name: str, path: Path, most_values: int) -> Dataset:
             raise InvalidInput(
                 "the header has one column only: separate columns with a comma, a semicolon or a tab", "file"
             )
-        table = TableStatistics.accumulate(file.blocks, file.columns)
-    return Dataset(id=uuid.uuid4(), name=name, rows=table.rows, statistics=table.to_bytes())
+        histograms = Histograms(len(file.columns))
+        table = TableStatistics.accumulate(histograms.watch(file.blocks), file.columns)
+    return Dataset(
+        id=uuid.uuid4(),
+        name=name,
+        rows=table.rows,
+        statistics=table.to_bytes(),
+        histograms=[each.model_dump(mode="json") for each in histograms.made()],
+    )
 
 
-def mismatches(table: TableStatistics, requirements: DataRequirements) -> list[str]:
-    """Say why a table does not fit an order.
+@dataclass(frozen=True)
+class Mismatch:
+    """A column of an order that a table lacks, or that has values beyond what the order asks for.
 
-    Returns
-    -------
-    list of str
-        One sentence per column that is missing or out of range; empty if the table fits.
+    Parameters
+    ----------
+    column : str
+        As the order calls it.
+    wanted : tuple of float
+        Its lower and upper bound in the order.
+    found : tuple of float, optional
+        Its least and largest value in the table; None if the table has no such column.
     """
+
+    column: str
+    wanted: tuple[float, float]
+    found: tuple[float, float] | None
+
+    def __str__(self) -> str:
+        """Say so in a sentence."""
+        if self.found is None:
+            return f"column {self.column!r} is missing"
+        (least, largest), (low, high) = self.found, self.wanted
+        return f"column {self.column!r} goes from {least:g} to {largest:g}, outside [{low:g}, {high:g}]"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A dataset beside an order: it fits if there are no mismatches."""
+
+    dataset: Dataset
+    mismatches: tuple[Mismatch, ...]
+
+
+def mismatches(table: TableStatistics, requirements: DataRequirements) -> list[Mismatch]:
+    """Return why a table does not fit an order: nothing if it does."""
     place = {column.casefold(): index for index, column in enumerate(table.columns)}
     wanted = [(name, requirements.features.range) for name in requirements.features.list]
-    reasons = []
+    found = []
     for name, (low, high) in [*wanted, (requirements.target.name, requirements.target.range)]:
         index = place.get(name.casefold())
         if index is None:
-            reasons.append(f"column {name!r} is missing")
+            found.append(Mismatch(name, (low, high), None))
         elif not (low <= table.minima[index] and table.maxima[index] <= high):
-            reasons.append(
-                f"column {name!r} goes from {table.minima[index]:g} to {table.maxima[index]:g},"
-                f" outside [{low:g}, {high:g}]"
-            )
-    return reasons
+            found.append(Mismatch(name, (low, high), (float(table.minima[index]), float(table.maxima[index]))))
+    return found

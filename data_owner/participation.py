@@ -21,7 +21,9 @@ from commons.protocol.messages import Order, TrainingRequest
 from commons.protocol.signed import proof_context
 from data_owner import datasets
 from data_owner import peers as calls
+from data_owner.datasets import Comparison
 from data_owner.reviewing import Reviewing
+from data_owner.seen import Seen
 from data_owner.storage import Dataset, Status, Storage, Training
 
 OVER = {
@@ -66,6 +68,7 @@ class Participation:
         elif role != Role.DATA_OWNER:
             raise Conflict(f"account {self._chain.address} is registered as {role.name} already, for good")
         calls.register(self._peers, market, aggregator_url, self._chain.address, own_url)
+        self._storage.note_registration(aggregator_url, own_url)
 
     def offer(self, request: TrainingRequest, sender: str) -> None:
         """Take note of a request to take part, after checking it against the chain, and its key's proof.
@@ -117,20 +120,23 @@ class Participation:
                 buyer=on_chain.buyer,
                 aggregator=on_chain.aggregator,
                 aggregator_url=request.aggregator_url,
+                seen=Seen.of(on_chain, self._chain.address).model_dump(mode="json"),
             )
         )
 
     def fitting_dataset(self, order: Order) -> Dataset | None:
         """Return the newest dataset that has what an order asks for, if there is one."""
-        requirements = order.data_requirements
-        fitting = (d for d in self._storage.datasets() if not datasets.mismatches(d.table, requirements))
-        return next(fitting, None)
+        return fitting(self.compare(order))
 
-    def on_offer(self) -> dict[uuid.UUID, str | None]:
-        """Return what is missing for each training on offer, in plain words: None where a dataset fits."""
+    def compare(self, order: Order) -> list[Comparison]:
+        """Return every dataset, the newest first, with why it does not fit an order."""
+        return _compare(self._tables(), order)
+
+    def on_offer(self) -> dict[uuid.UUID, list[Comparison]]:
+        """Return how the datasets fit each training on offer."""
         trainings = self._storage.trainings((Status.OFFERED,))
         tables = self._tables() if trainings else []
-        return {training.id: _missing(tables, training.parsed_order) for training in trainings}
+        return {training.id: _compare(tables, training.parsed_order) for training in trainings}
 
     def accept(self, training_id: uuid.UUID) -> Training:
         """Accept a training: on chain, with the newest dataset that fits.
@@ -169,10 +175,10 @@ class Participation:
 
     def what_is_missing(self, order: Order) -> str | None:
         """Say in plain words why no dataset fits an order; None if one does."""
-        return _missing(self._tables(), order)
+        return missing(self.compare(order))
 
-    def _tables(self) -> list[tuple[str, TableStatistics]]:
-        return [(dataset.name, dataset.table) for dataset in self._storage.datasets()]
+    def _tables(self) -> list[tuple[Dataset, TableStatistics]]:
+        return [(dataset, dataset.table) for dataset in self._storage.datasets()]
 
     def follow(self, training_id: uuid.UUID) -> Training:
         """Bring a training to where the chain says it stands, and withdraw what it earned."""
@@ -192,6 +198,8 @@ class Participation:
         unpaid = takes_part and on_chain.status in (ChainStatus.REPORTED, ChainStatus.DISPUTED)
         if unpaid and deadlines.enforce(market, on_chain, deadlines.GRACE_S):
             on_chain = market.training(training_id)
+        if (seen := Seen.of(on_chain, own)) != training.parsed_seen:
+            self._storage.see(training_id, seen)
         if takes_part and on_chain.status in (ChainStatus.FINISHED, *OVER):
             for iteration, mse in market.history(training_id):  # it may have been away when the aggregator told it
                 self._storage.add_metric(training_id, iteration, mse)
@@ -237,12 +245,22 @@ class Participation:
             log.warning("acceptance not announced", training=str(training.id), error=str(error))
 
 
-def _missing(tables: Sequence[tuple[str, TableStatistics]], order: Order) -> str | None:
-    reports = [(name, datasets.mismatches(table, order.data_requirements)) for name, table in tables]
-    if not all(reasons for _, reasons in reports):
+def fitting(comparisons: Sequence[Comparison]) -> Dataset | None:
+    """Return the first dataset that fits, if there is one."""
+    return next((each.dataset for each in comparisons if not each.mismatches), None)
+
+
+def missing(comparisons: Sequence[Comparison]) -> str | None:
+    """Say in plain words why no dataset fits; None if one does."""
+    if fitting(comparisons) is not None:
         return None
-    said = " / ".join(f"{name}: {'; '.join(reasons)}" for name, reasons in reports)
+    said = " / ".join(f"{each.dataset.name}: {'; '.join(map(str, each.mismatches))}" for each in comparisons)
     return said or "upload a dataset with the order's columns"
+
+
+def _compare(tables: Sequence[tuple[Dataset, TableStatistics]], order: Order) -> list[Comparison]:
+    requirements = order.data_requirements
+    return [Comparison(dataset, tuple(datasets.mismatches(table, requirements))) for dataset, table in tables]
 
 
 def statistics_for(dataset: Dataset, order: Order) -> GramStatistics:

@@ -12,11 +12,14 @@ from sqlalchemy import ColumnElement, ForeignKey, MetaData, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
+from commons.changes import Changes
 from commons.database import Database, Decimal, now, page
 from commons.errors import Conflict
 from commons.learning.statistics import TableStatistics
 from commons.lifecycle import find, move
 from commons.protocol.messages import Order
+from data_owner.histograms import Histogram
+from data_owner.seen import Seen
 
 
 class Status(StrEnum):
@@ -48,7 +51,10 @@ class Base(database.Base):
 
 
 class Dataset(Base):
-    """A table that was read once: its columns' sums of products, not its rows."""
+    """A table that was read once: its columns' sums of products, not its rows.
+
+    ``histograms`` are documents, one for each column. Tables that were read before they were kept have none.
+    """
 
     __tablename__ = "datasets"
 
@@ -56,6 +62,7 @@ class Dataset(Base):
     name: Mapped[str]
     rows: Mapped[int]
     statistics: Mapped[bytes]
+    histograms: Mapped[list[Any] | None] = mapped_column(default=None)
     created: Mapped[datetime] = mapped_column(default=now)
 
     @property
@@ -63,12 +70,17 @@ class Dataset(Base):
         """The statistics, decoded."""
         return TableStatistics.from_bytes(self.statistics)
 
+    @property
+    def parsed_histograms(self) -> list[Histogram]:
+        """The histograms, decoded."""
+        return [Histogram.model_validate(each) for each in self.histograms or ()]
+
 
 class Training(Base):
     """A request to take part in a training, and what became of it.
 
     ``reviewed`` says that the reported result was compared with what this owner knows; ``claim`` is what it says if
-    that differs, signed and packed. ``dispute`` is a document for users.
+    that differs, signed and packed. ``dispute`` and ``seen``, what the chain said last, are documents for users.
     """
 
     __tablename__ = "trainings"
@@ -85,6 +97,7 @@ class Training(Base):
     reviewed: Mapped[bool] = mapped_column(default=False)
     claim: Mapped[bytes | None] = mapped_column(default=None)
     dispute: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    seen: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     earned: Mapped[int] = mapped_column(Decimal, default=0)
     created: Mapped[datetime] = mapped_column(default=now)
 
@@ -92,6 +105,11 @@ class Training(Base):
     def parsed_order(self) -> Order:
         """The order, decoded."""
         return Order.model_validate_json(self.order)
+
+    @property
+    def parsed_seen(self) -> Seen | None:
+        """What the chain said last, decoded; None before it was noted."""
+        return None if self.seen is None else Seen.model_validate(self.seen)
 
 
 class Metric(Base):
@@ -109,11 +127,32 @@ class Metric(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+class Registration(Base):
+    """An aggregator that took note of this owner last at this URL of its own."""
+
+    __tablename__ = "registrations"
+
+    aggregator_url: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
 class Storage:
-    """Queries and changes of the owner's tables."""
+    """Queries and changes of the owner's tables; ``changes`` says when there is something new about a training."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.changes = Changes()
+
+    def note_registration(self, aggregator_url: str, url: str) -> None:
+        """Record that an aggregator knows this owner."""
+        with self._database.write() as session:
+            session.merge(Registration(aggregator_url=aggregator_url, url=url, created=now()))
+
+    def registration(self, aggregator_url: str) -> Registration | None:
+        """Return when an aggregator took note of this owner, if it did."""
+        with self._database.read() as session:
+            return session.get(Registration, aggregator_url)
 
     def add_dataset(self, dataset: Dataset) -> None:
         """Add a dataset."""
@@ -180,7 +219,17 @@ class Storage:
             move(training, TRANSITIONS, to)
             for name, value in values.items():
                 setattr(training, name, value)
+            changed = session.is_modified(training)
+        if changed:
+            self.changes.tell(training_id)
         return training
+
+    def see(self, training_id: uuid.UUID, seen: Seen) -> None:
+        """Note what the chain says of a training now."""
+        document = seen.model_dump(mode="json")
+        with self._database.write() as session:
+            find(session, Training, training_id).seen = document
+        self.changes.tell(training_id)
 
     def claim(self, training_id: uuid.UUID, dataset_id: uuid.UUID) -> None:
         """Begin to accept a training with a dataset; Conflict unless it is on offer."""
@@ -190,6 +239,7 @@ class Storage:
                 raise Conflict(f"training {training_id} is {training.status}: it cannot be accepted (again)")
             training.status = Status.ACCEPTING
             training.dataset_id = dataset_id
+        self.changes.tell(training_id)
 
     def add_metric(self, training_id: uuid.UUID, iteration: int, mse: int, verified: bool = False) -> None:
         """Record an MSE. A later one of the same iteration replaces it, unless it was verified and the later is not."""
@@ -197,6 +247,7 @@ class Storage:
             known = session.get(Metric, (training_id, iteration))
             if known is None or verified or not known.verified:
                 session.merge(Metric(training_id=training_id, iteration=iteration, mse=mse, verified=verified))
+        self.changes.tell(training_id)
 
     def metrics(self, training_id: uuid.UUID) -> list[Metric]:
         """Return the MSEs of a training by iteration."""

@@ -130,3 +130,39 @@ def settle(escrow: int, fixed_share: int, result: Result) -> Split:
     validators = tuple(validator_part if answered else 0 for answered in result.validators_answered)
     aggregator = escrow * 10 // 100
     return Split(aggregator, trainers, validators, escrow - aggregator - sum(trainers) - sum(validators))
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """The least and the most wei that one owner that answers can earn in a training, in each of the roles."""
+
+    trainer: tuple[int, int]
+    validator: tuple[int, int]
+
+
+def prospects(escrow: int, fixed_share: int, validator_share: int, owners: tuple[int, int]) -> Prospects:
+    """Say between which bounds :func:`settle` pays an owner that answers, before the roles are drawn.
+
+    Parameters
+    ----------
+    escrow : int
+        Wei.
+    fixed_share, validator_share : int
+        Of the order, in 1e-18 units.
+    owners : tuple of int
+        How few and how many may take part, the latter at least the former.
+
+    Returns
+    -------
+    Prospects
+        A trainer's least is its fixed part; its most is with the whole reward, for a perfect model that is due to it
+        alone.
+    """
+    fewest, most = ((trainers := trainer_count(count, validator_share), count - trainers) for count in owners)
+    trainers_money = escrow * 70 // 100
+    fixed_money = trainers_money * fixed_share // WHOLE
+    validators_money = escrow * 20 // 100
+    return Prospects(
+        trainer=(fixed_money // most[0], fixed_money // fewest[0] + trainers_money - fixed_money),
+        validator=(validators_money // most[1], validators_money // fewest[1]),
+    )

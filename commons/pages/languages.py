@@ -86,6 +86,13 @@ class Language:
         """Write a time in UTC."""
         return f"{value:%Y-%m-%d %H:%M} UTC"
 
+    def period(self, seconds: int) -> str:
+        """Write a number of seconds in the largest unit that leaves no rest."""
+        for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+            if seconds and seconds % size == 0:
+                return f"{seconds // size}\N{NO-BREAK SPACE}{unit}"
+        return f"{seconds}\N{NO-BREAK SPACE}s"
+
     def _decimals(self, text: str) -> str:
         return text.replace(".", DECIMAL[self.code])
 

@@ -13,8 +13,8 @@ from commons.http import uploads
 from commons.http.documents import Listing, Page
 from commons.http.routes import Routes, problems
 from commons.protocol.messages import Body, DataRequirements
-from data_owner import datasets
-from data_owner.storage import Dataset, Status, Storage
+from data_owner.datasets import Mismatch, mismatches, read
+from data_owner.storage import Dataset, Status, Storage, Training
 
 
 class Column(Body):
@@ -42,28 +42,8 @@ class DatasetList(Listing):
     datasets: list[DatasetDocument]
 
 
-def document(dataset: Dataset, on_offer: Mapping[uuid.UUID, DataRequirements]) -> DatasetDocument:
-    """Return a dataset as users see it, with those of the training requests on offer that it fits."""
-    table = dataset.table
-    return DatasetDocument(
-        id=dataset.id,
-        name=dataset.name,
-        rows=dataset.rows,
-        columns=[
-            Column(name=name, minimum=float(low), maximum=float(high))
-            for name, low, high in zip(table.columns, table.minima, table.maxima, strict=True)
-        ],
-        fits=[
-            training_id
-            for training_id, requirements in on_offer.items()
-            if not datasets.mismatches(table, requirements)
-        ],
-        created=dataset.created,
-    )
-
-
-def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Routes:
-    """Make the routes.
+class Datasets:
+    """What users do with the owner's datasets, by the API as by pages.
 
     Parameters
     ----------
@@ -74,40 +54,98 @@ def blueprint(storage: Storage, scratch: Path, limit_bytes: int) -> Routes:
     limit_bytes : int
         How large an upload may be.
     """
-    routes = Routes("datasets", __name__, "The owner's data, of which only sums are kept", url_prefix="/datasets")
 
-    def on_offer() -> dict[uuid.UUID, DataRequirements]:
-        offered = storage.trainings((Status.OFFERED,))
+    def __init__(self, storage: Storage, scratch: Path, limit_bytes: int) -> None:
+        self._storage = storage
+        self._scratch = scratch
+        self.limit_bytes = limit_bytes
+
+    def upload(self) -> Dataset:
+        """Read the file that the current request brings, and keep its sums.
+
+        Raises
+        ------
+        InvalidInput, UnsupportedMediaType, RequestEntityTooLarge
+            As :func:`commons.http.uploads.receive` and :func:`data_owner.datasets.read`.
+        """
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            path = Path(folder) / "upload"
+            name = uploads.receive(path, self.limit_bytes)
+            dataset = read(name, path, uploads.most_values(self.limit_bytes))
+        self._storage.add_dataset(dataset)
+        return dataset
+
+    def page(self, page: Page) -> tuple[list[DatasetDocument], int]:
+        """Return some of the datasets, the newest first, and how many there are."""
+        offers = self._on_offer()
+        found, total = self._storage.dataset_page(page.limit, page.offset)
+        return [_document(dataset, offers) for dataset in found], total
+
+    def document(self, dataset: Dataset) -> DatasetDocument:
+        """Return a dataset as users see it."""
+        return _document(dataset, self._on_offer())
+
+    def own(self, dataset_id: uuid.UUID) -> Dataset:
+        """Return a dataset; NotFound if there is none of that id."""
+        return self._storage.dataset(dataset_id)
+
+    def compare(self, dataset: Dataset) -> list[tuple[Training, list[Mismatch]]]:
+        """Return every training request on offer, the newest first, with why a dataset does not fit it."""
+        table = dataset.table
+        return [
+            (training, mismatches(table, training.parsed_order.data_requirements))
+            for training in self._storage.trainings((Status.OFFERED,))
+        ]
+
+    def delete(self, dataset_id: uuid.UUID) -> None:
+        """Delete a dataset; NotFound, or Conflict once a training was accepted with it."""
+        self._storage.delete_dataset(dataset_id)
+
+    def _on_offer(self) -> dict[uuid.UUID, DataRequirements]:
+        offered = self._storage.trainings((Status.OFFERED,))
         return {training.id: training.parsed_order.data_requirements for training in offered}
+
+
+def blueprint(datasets: Datasets) -> Routes:
+    """Make the routes."""
+    routes = Routes("datasets", __name__, "The owner's data, of which only sums are kept", url_prefix="/datasets")
 
     @routes.post(
         "", responses={HTTPStatus.CREATED: DatasetDocument, **uploads.REFUSALS}, openapi_extensions=uploads.FORM
     )
     def upload() -> DatasetDocument:
         """Upload a dataset: CSV or Parquet."""
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            path = Path(folder) / "upload"
-            name = uploads.receive(path, limit_bytes)
-            dataset = datasets.read(name, path, uploads.most_values(limit_bytes))
-        storage.add_dataset(dataset)
-        return document(dataset, on_offer())
+        return datasets.document(datasets.upload())
 
     @routes.get("", responses={HTTPStatus.OK: DatasetList})
     def list_all(query: Page) -> DatasetList:
         """List the datasets."""
-        offers = on_offer()
-        found, total = storage.dataset_page(query.limit, query.offset)
-        listed = [document(dataset, offers) for dataset in found]
+        listed, total = datasets.page(query)
         return DatasetList(datasets=listed, total=total, limit=query.limit, offset=query.offset)
 
     @routes.get("/<uuid:dataset_id>", responses={HTTPStatus.OK: DatasetDocument})
     def show(dataset_id: uuid.UUID) -> DatasetDocument:
         """Show a dataset."""
-        return document(storage.dataset(dataset_id), on_offer())
+        return datasets.document(datasets.own(dataset_id))
 
     @routes.delete("/<uuid:dataset_id>", responses={HTTPStatus.NO_CONTENT: None, **problems(HTTPStatus.CONFLICT)})
     def delete(dataset_id: uuid.UUID) -> None:
         """Delete a dataset that no training was accepted with."""
-        storage.delete_dataset(dataset_id)
+        datasets.delete(dataset_id)
 
     return routes
+
+
+def _document(dataset: Dataset, on_offer: Mapping[uuid.UUID, DataRequirements]) -> DatasetDocument:
+    table = dataset.table
+    return DatasetDocument(
+        id=dataset.id,
+        name=dataset.name,
+        rows=dataset.rows,
+        columns=[
+            Column(name=name, minimum=float(low), maximum=float(high))
+            for name, low, high in zip(table.columns, table.minima, table.maxima, strict=True)
+        ],
+        fits=[training_id for training_id, requirements in on_offer.items() if not mismatches(table, requirements)],
+        created=dataset.created,
+    )

@@ -46,7 +46,7 @@ def scratch(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(storage: Storage, scratch: Path) -> FlaskClient:
     app = application.create(__name__)
-    app.register_blueprint(api.blueprint(storage, scratch, LIMIT_BYTES))
+    app.register_blueprint(api.blueprint(api.Datasets(storage, scratch, LIMIT_BYTES)))
     return app.test_client()
 
 

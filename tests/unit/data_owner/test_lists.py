@@ -33,8 +33,8 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 def client(storage: Storage, tmp_path: Path) -> FlaskClient:
     app = application.create(__name__)
     participation = Participation(storage, cast(Connection, None), cast(Peers, None), cast(Reviewing, None))
-    app.register_blueprint(models.blueprint(storage, participation))
-    app.register_blueprint(datasets.blueprint(storage, tmp_path, 2**20))
+    app.register_blueprint(models.blueprint(models.Requests(storage, participation)))
+    app.register_blueprint(datasets.blueprint(datasets.Datasets(storage, tmp_path, 2**20)))
     return app.test_client()
 
 

@@ -78,7 +78,7 @@ class Service:
                 RequestVerifier(URL, Nonces(owner.database)),
             )
         )
-        self.app.register_blueprint(models.blueprint(owner.storage, participation))
+        self.app.register_blueprint(models.blueprint(models.Requests(owner.storage, participation)))
         self.client: FlaskClient = self.app.test_client()
 
     def send(

@@ -1,0 +1,63 @@
+"""The service's account as pages show it: at once, however long the chain takes to answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from commons.database import now
+from commons.errors import DeltaMLError
+from commons.http.contract import Contract
+
+WAIT_S = 0.08
+"""How long a page waits for the chain."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is known of the account: ``contract`` is None before the chain answered first, at the time ``seen``.
+
+    ``current`` says whether it has answered now.
+    """
+
+    contract: Contract | None
+    seen: datetime | None
+    current: bool
+
+
+class Account:
+    """Looks at the service's account on chain, one look at a time.
+
+    Parameters
+    ----------
+    look : callable
+        Asks the chain, for seconds if need be, and raises if it does not answer.
+    """
+
+    def __init__(self, look: Callable[[], Contract]) -> None:
+        self._look = look
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="account")
+        self._lock = threading.Lock()
+        self._looking: Future[Contract] | None = None
+        self._last: tuple[Contract | None, datetime | None] = None, None
+
+    def sight(self) -> Sight:
+        """Return what the chain says if it does so soon, else what it said last; a later call may get the answer."""
+        with self._lock:
+            if self._looking is None or self._looking.done():
+                self._looking = self._executor.submit(self._ask)
+            looking = self._looking
+        try:
+            looking.result(WAIT_S)
+            current = True
+        except (TimeoutError, DeltaMLError):
+            current = False
+        return Sight(*self._last, current)
+
+    def _ask(self) -> Contract:
+        found = self._look()
+        self._last = found, now()
+        return found
