@@ -28,7 +28,7 @@ class Sight:
     current: bool
 
 
-class Account:
+class Glances:
     """Looks at the service's account on chain, one look at a time.
 
     Parameters

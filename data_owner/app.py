@@ -19,12 +19,13 @@ from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
+from commons.pages import account as account_page
 from commons.pages import site
 from commons.pages.streams import Streams
 from commons.users import api as users_api
 from commons.users.accounts import Accounts
 from data_owner import pages
-from data_owner.account import Account
+from data_owner.account import Glances
 from data_owner.answering import Answering
 from data_owner.api import datasets, models, registration, trainings
 from data_owner.config import Config
@@ -73,7 +74,8 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     app = application.create(__name__, "DeltaML data owner")
     refusal_signing.register(app, chain.account)
     app.register_blueprint(application.health("data_owner", "/helpers/ping"))
-    app.register_blueprint(contract.blueprint(contract.ContractAccount(chain)))
+    account = contract.ContractAccount(chain)
+    app.register_blueprint(contract.blueprint(account))
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     registering = registration.Registering(accounts.users, storage, participation, config, chain.address)
     tables = datasets.Datasets(storage, scratch, config.max_upload_mb * 2**20)
@@ -86,16 +88,18 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     )
     frame = site.Site("owner", accounts, config.registration)
     frame.register(app)
-    account = Account(lambda: contract.document(chain))
     app.register_blueprint(
-        pages.blueprint(frame, accounts.access, offers, tables, registering, account, Streams(storage.changes))
+        pages.blueprint(
+            frame, accounts.access, offers, tables, registering, Glances(account.show), Streams(storage.changes)
+        )
     )
+    app.register_blueprint(account_page.blueprint(frame, account))
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(
         app,
         anyone=application.FOR_ANYONE | users_api.FOR_ANYONE | site.FOR_ANYONE | {"trainings"},
         users=site.FOR_USERS | {"users"},
-        pages={"site", "pages"},
+        pages={"site", "pages", "account"},
     )
     app.extensions["driver"] = driver
     return app

@@ -17,7 +17,7 @@ from commons.pages.site import Site
 from commons.pages.streams import Frame, Streams
 from commons.protocol.messages import Body
 from commons.users.access import Access
-from data_owner.account import Account
+from data_owner.account import Glances
 from data_owner.api.datasets import Datasets
 from data_owner.api.models import Filter, Overview, Requests
 from data_owner.api.registration import Registering
@@ -39,7 +39,7 @@ def blueprint(
     requests: Requests,
     datasets: Datasets,
     registering: Registering,
-    account: Account,
+    glances: Glances,
     streams: Streams,
 ) -> Blueprint:
     """Make the routes."""
@@ -140,7 +140,7 @@ def blueprint(
     def _trainings(form: Form[Body] | None = None) -> str:
         part = Filter(limit=20, offset=_part(20).offset)
         overviews, total = requests.page(part)
-        sight = account.sight()
+        sight = glances.sight()
         return render_template(
             "trainings.html",
             overviews=overviews,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import commons.pages
+import data_owner
 import model_buyer
 from commons.pages.languages import LANGUAGES, Language, load
 from model_buyer.pages import HYPER_PARAMETERS, ORDER, TERMS
@@ -18,7 +19,7 @@ from tests.unit.pages.buyer import Buyer
 CATALOGUE = load()
 TEMPLATES = [
     path
-    for package in (commons.pages, model_buyer)
+    for package in (commons.pages, model_buyer, data_owner)
     for path in (Path(package.__path__[0]) / "templates").glob("*.html")
 ]
 
@@ -32,7 +33,7 @@ def test_every_text_is_in_every_language_with_the_same_places(key: str) -> None:
     assert all(each == places[0] for each in places)
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parts[-3]}-{path.name}")
 def test_templates_name_texts_that_exist_and_hold_none_themselves(template: Path) -> None:
     source = template.read_text()
     for key in re.findall(r"""\bt\(\s*["']([a-z_]+\.\w+)["']\s*[,)]""", source):
