@@ -88,11 +88,9 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     )
     frame = site.Site("owner", accounts, config.registration)
     frame.register(app)
-    app.register_blueprint(
-        pages.blueprint(
-            frame, accounts.access, offers, tables, registering, Glances(account.show), Streams(storage.changes)
-        )
-    )
+    streams = Streams(storage.changes, accounts.access.still)
+    glances = Glances(account.show)
+    app.register_blueprint(pages.blueprint(frame, accounts.access, offers, tables, registering, glances, streams))
     app.register_blueprint(account_page.blueprint(frame, account))
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(
