@@ -17,6 +17,8 @@ from pathlib import Path
 LONGEST = 4000
 """Characters of a text that is looked for: some texts come from peers."""
 MOST_PARTS = 24
+DEEPEST = 12
+"""Sentences in places of sentences."""
 JOINTS = re.compile(r"(; |: | / )")
 """What the code joins sentences by: to a cause, or in a list."""
 DECIMALS = re.compile(r"-?\d+\.\d+(e[+-]?\d+)?")
@@ -112,41 +114,44 @@ class Refusals:
 
     def say(self, text: str) -> list[Part]:
         """Return a text in the language, in the parts that are known and those that are not."""
-        if len(text) > LONGEST:
+        return self._say(text, DEEPEST)
+
+    def _say(self, text: str, depth: int) -> list[Part]:
+        if len(text) > LONGEST or not depth:
             return [Part(text, known=False)]
         pieces = JOINTS.split(text, maxsplit=MOST_PARTS)  # sentences at even places, what joins them at odd ones
         parts: list[Part] = []
         found_any = False
         start = 0
         while start < len(pieces):
-            stop, found = self._longest(pieces, start)
+            stop, found = self._longest(pieces, start, depth)
             found_any = found_any or found is not None
             parts += [Part(self._number(pieces[start]), known=" " not in pieces[start])] if found is None else found
             parts += [Part(joint, known=True) for joint in pieces[stop : stop + 1]]
             start = stop + 1
         return parts if found_any or all(part.known for part in parts) else [Part(text, known=False)]
 
-    def _longest(self, pieces: Sequence[str], start: int) -> tuple[int, list[Part] | None]:
+    def _longest(self, pieces: Sequence[str], start: int, depth: int) -> tuple[int, list[Part] | None]:
         for stop in range(len(pieces), start, -2):
-            if (found := self._find("".join(pieces[start:stop]))) is not None:
+            if (found := self._find("".join(pieces[start:stop]), depth)) is not None:
                 return stop, found
         return start + 1, None
 
-    def _find(self, text: str) -> list[Part] | None:
+    def _find(self, text: str, depth: int) -> list[Part] | None:
         for pattern in self._patterns:
             values = pattern.match(text)
             if values is not None:
-                return self._fill(pattern, values)
+                return self._fill(pattern, values, depth - 1)
         return None
 
-    def _fill(self, pattern: Pattern, values: Mapping[str, str]) -> list[Part]:
+    def _fill(self, pattern: Pattern, values: Mapping[str, str], depth: int) -> list[Part]:
         parts = []
         for literal, name, _, _ in string.Formatter().parse(pattern.translation):
             if literal:
                 parts.append(Part(literal, known=True))
             if name is not None:
                 value = values[name]
-                parts += self.say(value) if name.isupper() else [Part(self._number(value), known=True)]
+                parts += self._say(value, depth) if name.isupper() else [Part(self._number(value), known=True)]
         return parts
 
     def _number(self, text: str) -> str:
