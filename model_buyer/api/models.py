@@ -45,7 +45,8 @@ class Payment(Body):
     """An amount of money."""
 
     unit: Literal["ether", "gwei", "wei"] = "ether"
-    value: Annotated[Decimal, Field(gt=0, le=10**27, allow_inf_nan=False)]
+    # Calculating with 1e-9999999 would take seconds, and with some digits more for ever.
+    value: Annotated[Decimal, Field(gt=0, le=10**27, max_digits=100, allow_inf_nan=False)]
 
     @property
     def wei(self) -> int:

@@ -59,6 +59,11 @@ def test_what_an_order_lacks_is_said_beside_each_field(buyer: Buyer) -> None:
     assert 'value="346"' in answer.text and "age, bmi\r\nbp" in answer.text  # what was sent is still there
 
 
+def test_an_amount_with_millions_of_decimals_is_refused_before_it_is_calculated_with(buyer: Buyer) -> None:
+    answer = buyer.post("/order", FILLED | {"payments_requirements.pay_for_model.value": "1e-9999999"})
+    assert answer.status_code == 422 and "no more than 100 digits" in answer.text
+
+
 def test_an_order_that_others_keep_from_being_placed_is_shown_again_with_the_reason(buyer: Buyer) -> None:
     answer = buyer.post("/order", FILLED)  # there is no chain
     assert answer.status_code == 503
