@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import tomllib
@@ -57,6 +59,15 @@ def test_page_loads_nothing_from_elsewhere_and_finds_all_that_it_loads(client: F
         loaded.close()
     assert not re.findall(r"(?:https?:)?//\w", page.text)
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+
+
+def test_page_runs_its_own_scripts_alone_and_is_in_no_frame(client: FlaskClient) -> None:
+    page = client.get("/doc/")
+    policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
+    [script] = re.findall("<script>(.*?)</script>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy["script-src"] == f"'self' 'sha256-{digest}'"
+    assert (policy["frame-ancestors"], policy["base-uri"]) == ("'none'", "'none'")
 
 
 def test_page_shows_this_document_and_has_it_validated_by_nobody(client: FlaskClient) -> None:
