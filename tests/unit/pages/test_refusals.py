@@ -121,9 +121,12 @@ class Module:
                     if not isinstance(each, ast.Name):
                         yield from self.sentences(each)
             case ast.Call(func=ast.Name(id=name)) if name in self.functions:
-                for inner in ast.walk(self.functions[name]):
-                    if isinstance(inner, ast.Return) and not isinstance(inner.value, ast.Call):
-                        yield from self.sentences(inner.value)
+                yield from self._returned(self.functions[name])
+
+    def _returned(self, function: ast.FunctionDef) -> Iterator[str]:
+        for node in ast.walk(function):
+            if isinstance(node, ast.Return) and not isinstance(node.value, ast.Call):
+                yield from self.sentences(node.value)
 
     def _part(self, node: ast.expr) -> str:
         if isinstance(node, ast.Constant):
@@ -146,6 +149,8 @@ class Module:
                     yield from (text for arg in args[SAID[name] :][:1] for text in self.sentences(arg))
                 case ast.keyword(arg="reason", value=value):
                     yield from self.sentences(value)
+                case ast.FunctionDef(name="__str__"):
+                    yield from self._returned(node)
         for name in NAMES:
             yield from (text for value in self.assigned.get(name, ()) for text in self.sentences(value))
 
@@ -193,7 +198,7 @@ def test_the_sentences_are_found() -> None:
     texts = {text for _, text in RAISED}
     assert f"there is no model {VALUE}" in texts  # raised
     assert "the training failed; the payment is refunded" in texts  # kept as a reason
-    assert f"column {VALUE} is missing" in texts  # put into a list
+    assert f"column {VALUE} is missing" in texts  # what something says of itself
     assert "a number is missing" in texts or f"line {VALUE}, column {VALUE}: {VALUE}" in texts  # returned
     assert "must not have control characters" in texts  # a rule of a model
     assert f"{VALUE} answered {VALUE}: {VALUE}" in texts  # made by the error itself
