@@ -9,6 +9,7 @@ from pathlib import Path
 from flask import Flask
 
 from commons.chain.connection import Connection
+from commons.chain.record import Records
 from commons.database import Database
 from commons.driver import Driver
 from commons.http import application, contract, refusal_signing, uploads
@@ -26,6 +27,7 @@ from model_buyer import pages
 from model_buyer.answering import Answering
 from model_buyer.api import models, trainings
 from model_buyer.api import predictions as predictions_api
+from model_buyer.api import records as records_api
 from model_buyer.config import Config
 from model_buyer.ordering import Ordering
 from model_buyer.predictions import Predictions
@@ -33,6 +35,7 @@ from model_buyer.reviewing import Reviewing
 from model_buyer.settlement import Settlement
 from model_buyer.storage import Status, Storage
 from model_buyer.vault import Vault
+from model_buyer.verification import Verification
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -93,14 +96,18 @@ def create_app(
     orders = models.Orders(storage, predictions, accounts.access, ordering)
     own = predictions_api.OwnPredictions(storage, predictions, accounts.access, limit_bytes)
     app.register_blueprint(models.blueprint(orders))
+    records = Records(chain)
+    app.register_blueprint(records_api.blueprint(orders, records))
     app.register_blueprint(predictions_api.blueprint(own))
     app.register_blueprint(
         trainings.blueprint(storage, Signatures(chain), answers, ending, review, driver.nudge, requests)
     )
     frame = site.Site("buyer", accounts, config.registration)
     frame.register(app)
+    verification = Verification(records, journal, chain.address)
+    streams = Streams(storage.changes, accounts.access.still)
     app.register_blueprint(
-        pages.blueprint(frame, accounts.access, orders, own, Streams(storage.changes, accounts.access.still))
+        pages.blueprint(frame, accounts.access, orders, own, verification, config.aggregator_url, streams)
     )
     app.register_blueprint(account_page.blueprint(frame, account, storage.escrow))
     # Services sign what they send to the routes of trainings.

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from http import HTTPStatus
 
 from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from commons.chain.settlement import settle
+from commons.chain.training import WHOLE, Result
 from commons.http.documents import Page
 from commons.pages.forms import Field, Form
 from commons.pages.languages import Language
+from commons.pages.record import tell
 from commons.pages.site import Site
 from commons.pages.streams import Frame, Streams
 from commons.users.access import Access
 from model_buyer.api.models import ModelDocument, OrderFields, Orders
 from model_buyer.api.predictions import Download, OwnPredictions, PredictionFields
+from model_buyer.storage import Model
+from model_buyer.verification import Verification
 
 ORDER = (
     "name",
@@ -54,13 +62,34 @@ Bar = tuple[str, float, str]
 
 SHOWN_VALUES = 1000
 """Predicted values on a page at most; the API has all of them."""
+WEI_SHOWN = 10**14
+"""To which part an estimate of a cost is told."""
+_ONE_OF_EACH = Result(
+    iterations=0,
+    initial_mse=WHOLE,
+    final_mse=0,
+    partial_mses=(0,),
+    contributions=(1,),
+    trainers_answered=(True,),
+    validators_answered=(True,),
+    transcript_root=bytes(32),
+    model_hash=bytes(32),
+)
 OVER = frozenset({"FINISHED", "FAILED", "CANCELLED"})
 
 FOR_USERS = frozenset({"pages.predict", "pages.predict_file"})
 """Endpoints for every user whatever the method: predictions are one's own, as in the API."""
 
 
-def blueprint(site: Site, access: Access, orders: Orders, own: OwnPredictions, streams: Streams) -> Blueprint:
+def blueprint(
+    site: Site,
+    access: Access,
+    orders: Orders,
+    own: OwnPredictions,
+    verification: Verification,
+    aggregator_url: str,
+    streams: Streams,
+) -> Blueprint:
     """Make the routes."""
     routes = Blueprint("pages", __name__, template_folder="templates")
 
@@ -97,11 +126,34 @@ def blueprint(site: Site, access: Access, orders: Orders, own: OwnPredictions, s
         orders.own(model_id)
 
         def render() -> Frame:
-            document = orders.show(model_id)
-            html = render_template("live.html", document=document, order=orders.own(model_id).parsed_order)
+            document, model = orders.show(model_id), orders.own(model_id)
+            html = render_template(
+                "live.html", document=document, order=model.parsed_order, cost_now=_cost_now(model, document)
+            )
             return Frame(html, _points(document), document.model.status in OVER)
 
         return streams.follow(model_id, site.language().code, render)
+
+    @routes.get("/training/<uuid:model_id>/record")
+    def record(model_id: uuid.UUID) -> ResponseReturnValue:
+        model = orders.own(model_id)
+        found = verification.of(model)
+        told = None
+        if recorded := found.recorded:
+            scale = model.parsed_order.target_scale**2
+            told = tell(recorded, found.events, found.made, verification.own, scale, site.language())
+        html = render_template(
+            "record_part.html" if "HX-Request" in request.headers else "record_page.html",
+            model=model,
+            over=model.status in OVER,
+            own=verification.own,
+            aggregator_url=aggregator_url,
+            checks=found.checks,
+            recorded=recorded,
+            deadline=recorded and datetime.fromtimestamp(recorded.training.deadline, UTC),
+            told=told,
+        )
+        return html, HTTPStatus.OK if recorded else HTTPStatus.SERVICE_UNAVAILABLE
 
     @routes.get("/training/<uuid:model_id>/download")
     def download(model_id: uuid.UUID) -> Response:
@@ -149,11 +201,12 @@ def blueprint(site: Site, access: Access, orders: Orders, own: OwnPredictions, s
         row_form: Form[PredictionFields] | None = None,
         file_form: Form[PredictionFields] | None = None,
     ) -> str:
-        document = orders.show(model_id)
+        document, model = orders.show(model_id), orders.own(model_id)
         return render_template(
             "training.html",
             document=document,
-            order=orders.own(model_id).parsed_order,
+            order=model.parsed_order,
+            cost_now=_cost_now(model, document),
             points=_points(document),
             over=document.model.status in OVER,
             contributed=_contributed(document, site.language()),
@@ -167,6 +220,16 @@ def blueprint(site: Site, access: Access, orders: Orders, own: OwnPredictions, s
 
 def _points(document: ModelDocument) -> tuple[tuple[int, float], ...]:
     return tuple((measured.iteration, measured.mse) for measured in document.metrics.mse_history)
+
+
+def _cost_now(model: Model, document: ModelDocument) -> int | None:
+    """Return about what the contract would charge for this improvement in wei, if everybody answered."""
+    if document.metrics.mse is None:
+        return None
+    left = round((1 - document.metrics.improvement) * WHOLE)
+    result = replace(_ONE_OF_EACH, final_mse=left)
+    cost = model.payment - settle(model.payment, model.terms["fixed_share"], result).buyer
+    return cost // WEI_SHOWN * WEI_SHOWN
 
 
 def _contributed(document: ModelDocument, language: Language) -> list[Bar]:

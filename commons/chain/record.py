@@ -5,15 +5,35 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from commons.chain.connection import Connection
-from commons.chain.marketplace import Event, Transaction
+from commons.chain.marketplace import Event, Training, Transaction
 
-LAST = frozenset({"TrainingFinished", "TrainingCancelled", "TrainingFailed", "TrainingExpired"})
-"""Events of the transaction that is a training's last one."""
 KEPT_TRAININGS = 64
 KEPT_TRANSACTIONS = 4096
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What the chain has on record of one training.
+
+    Parameters
+    ----------
+    contract : str
+        Address of the contract.
+    chain_id : int
+    training : Training
+        Where it stands.
+    events : tuple of Event
+        What has happened, the oldest first.
+    """
+
+    contract: str
+    chain_id: int
+    training: Training
+    events: tuple[Event, ...]
 
 
 class Records:
@@ -28,11 +48,11 @@ class Records:
     def __init__(self, chain: Connection) -> None:
         self._chain = chain
         self._lock = threading.Lock()
-        self._over: OrderedDict[tuple[str, UUID], tuple[Event, ...]] = OrderedDict()
+        self._over: OrderedDict[tuple[str, UUID], Recorded] = OrderedDict()
         self._made: OrderedDict[tuple[str, str], Transaction] = OrderedDict()
 
-    def events(self, training_id: UUID) -> tuple[Event, ...]:
-        """Return all that the contract says has happened in a training, the oldest first.
+    def read(self, training_id: UUID) -> Recorded:
+        """Return where a training stands, and all that the contract says has happened in it.
 
         Raises
         ------
@@ -44,8 +64,9 @@ class Records:
             known = self._over.get((market.address, training_id))
         if known is not None:
             return known
-        found = market.events(training_id)
-        if any(event.name in LAST for event in found):
+        training = market.training(training_id)
+        found = Recorded(market.address, market.chain_id, training, market.events(training_id))
+        if training.status.is_final:  # before its events were read: they are complete
             with self._lock:
                 self._over[market.address, training_id] = found
                 while len(self._over) > KEPT_TRAININGS:
@@ -53,7 +74,7 @@ class Records:
         return found
 
     def transactions(self, events: Sequence[Event]) -> list[Transaction]:
-        """Return what made each of these events happen; raises as :meth:`events`."""
+        """Return what made each of these events happen; raises as :meth:`read`."""
         with self._lock:
             found = {place: self._made[place] for place in map(_place, events) if place in self._made}
         unknown = [event for event in events if _place(event) not in found]

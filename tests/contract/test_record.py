@@ -87,21 +87,22 @@ def test_what_is_over_is_asked_of_the_chain_once(world: World, records: Records)
     before = world.snapshot()
     finished, cancelled = world.finished(), world.order()
     world.buyer.cancel(cancelled)
-    read = {each: records.events(each) for each in (finished, cancelled)}
-    made = {each: records.transactions(events) for each, events in read.items()}
+    read = {each: records.read(each) for each in (finished, cancelled)}
+    made = {each: records.transactions(found.events) for each, found in read.items()}
     world.revert(before)  # now the chain knows neither
-    for training_id, events in read.items():
+    for training_id, found in read.items():
         assert world.buyer.events(training_id) == ()
-        assert records.events(training_id) == events != ()
-        assert records.transactions(events) == made[training_id]
+        assert found.training.status.is_final and found.events
+        assert records.read(training_id) == found
+        assert records.transactions(found.events) == made[training_id]
 
 
 def test_what_is_not_over_is_read_again(world: World, records: Records) -> None:
     training_id = world.order()
-    before = records.events(training_id)
+    before = records.read(training_id).events
     records.transactions(before)
     world.owners[0].accept_training(training_id, 10)
-    after = records.events(training_id)
+    after = records.read(training_id).events
     assert after[: len(before)] == before and after[-1].name == "TrainingAccepted"
     assert records.transactions(after)[-1].sender == address_of(world.owners[0])
 

@@ -1,4 +1,4 @@
-"""The page of a service's account, while the chain does not answer: tests/contract/test_pages.py has it on a chain."""
+"""Pages of what is on the chain, while it does not answer: tests/contract/test_pages.py has them on a real one."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ def test_withdrawing_while_the_chain_is_down_says_so(buyer: Buyer) -> None:
     answer = buyer.post("/account/withdraw")
     assert answer.status_code == 503
     assert 'role="alert"' in answer.text and "the chain does not answer" in answer.text
+
+
+def test_record_says_what_is_known_while_the_chain_is_down(buyer: Buyer) -> None:
+    model = buyer.model(Status.FINISHED, key_proof=b"proof")
+    assert buyer.get(f"/training/{model.id}").status_code == 200
+    shown = buyer.get(f"/training/{model.id}/record")
+    assert shown.status_code == 503
+    assert "The chain does not answer now" in shown.text
+    assert "Proved to the others" in shown.text  # the key
+    assert shown.text.count("Chain does not answer</span>") == 3  # order, result, transcript
+    token = {"Authorization": f"Bearer {buyer.token()}", "Accept": "application/json"}
+    assert buyer.get(f"/models/{model.id}/record", **token).status_code == 503
