@@ -80,7 +80,7 @@ def test_record_tells_every_event_with_whose_transaction_it_was(world: World, bu
         assert time == f"{datetime.fromtimestamp(each.time, UTC):%Y-%m-%d %H:%M} UTC"
         for account in ("owner", "receiver"):
             assert event.values.get(account, "") in text
-    texts = [" ".join(row[0].split()) for row in shown]
+    texts = [re.sub(" +", " ", row[0]) for row in shown]
     assert texts[:2] == ["Ordered", f"5\N{NO-BREAK SPACE}ETH paid into escrow {address_of(world.buyer)}"]
     assert texts[-2:] == ["Error 1 after 0 iterations", "Error 0.166667 after 5 iterations"]
     assert [row[1].split()[:2] for row in shown[:3]] == [["this", "service"], ["this", "service"], ["a", "data"]]
