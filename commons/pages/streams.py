@@ -103,12 +103,11 @@ class Streams:
     ) -> Iterator[str]:
         end = time.monotonic() + lifetime_s
         sent = Frame("", (), over=False)
-        if not lifetime_s:
-            yield f"retry: {AGAIN_MS}\n\n"
         while True:
             count, frame = self._frame(training_id, kind, render)
             if frame.html != sent.html:
-                yield _event(frame.html)
+                # Not an event of its own: browsers' scripts overlook what comes without data.
+                yield ("" if lifetime_s else f"retry: {AGAIN_MS}\n") + _event(frame.html)
             if frame.points != sent.points:
                 yield _event(_news(sent.points, frame.points), "measured")
             sent = frame

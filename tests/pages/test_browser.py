@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
@@ -18,7 +18,7 @@ CHROMIUM = shutil.which("chromium")
 OWNERS = 3
 PASSWORD = "seven wooden horses"
 
-EXPECTED = ("Failed to load resource: ", "htmx: htmx:sse:error: ")
+EXPECTED = ("Failed to load resource: ", "htmx: htmx:error: ", "htmx: htmx:sse:error: ")
 """What browsers say of refused forms, and of the service that is killed."""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium")
@@ -76,6 +76,11 @@ class Visitor:
         return int(self.page.evaluate("document.documentElement.scrollWidth"))
 
 
+def later(route: Route) -> None:
+    time.sleep(0.5)
+    route.continue_()
+
+
 def test_a_buyer_orders_watches_and_predicts_by_clicks(
     browser: Browser, platform: LocalPlatform, members: list[flow.Member], tmp_path: Path
 ) -> None:
@@ -117,6 +122,8 @@ def test_a_buyer_orders_watches_and_predicts_by_clicks(
         member.owner.accept(training_id)
     expect(state).to_have_text("Training", timeout=30_000)
     expect(second.locator("#live .state")).to_have_text("Training", timeout=5_000)
+    page.route("**/hx-sse.min.js*", later)
+    page.route("**/events", lambda route: route.abort(), times=1)  # as when the service dies just then
     page.reload()
     expect(page.locator("#curve canvas")).to_be_visible()
     platform.kill("buyer")

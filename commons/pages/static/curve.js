@@ -40,6 +40,4 @@
     points = points.slice(0, news.start).concat(news.points);
     plot.setData(columns());
   });
-  // The end brings what was paid, and the model: other parts of the page.
-  live?.addEventListener("over", () => location.reload());
 })();

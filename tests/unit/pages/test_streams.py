@@ -117,6 +117,6 @@ def test_a_stream_brings_nothing_more_to_who_is_logged_out(news: bool) -> None:
 def test_one_stream_too_many_is_answered_once_and_asked_to_come_later() -> None:
     followed = Followed(most=1)
     first = followed.app.test_client().get("/")
-    assert list(followed.open()) == [f"retry: {streams.AGAIN_MS}\n\n", "data: <p>one</p>\ndata: <p>two</p>\n\n"]
+    assert list(followed.open()) == [f"retry: {streams.AGAIN_MS}\ndata: <p>one</p>\ndata: <p>two</p>\n\n"]
     first.close()
     assert next(followed.open()).startswith("data: ")
