@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from flask import request
 from markupsafe import Markup, escape
@@ -24,7 +23,9 @@ DECIMAL: Mapping[str, str] = {"en": ".", "es": ","}
 SPOKEN = "en"
 """What the code speaks."""
 
-Catalogue = Mapping[str, Mapping[str, str]]
+Text = str | Mapping[str, str]
+"""One sentence; or one for a single thing and an ``other`` for none or several, by the value called ``count``."""
+Catalogue = Mapping[str, Mapping[str, Text]]
 
 
 def load(path: Path = CATALOGUE) -> Catalogue:
@@ -50,7 +51,10 @@ class Language:
 
     def __call__(self, key: str, **values: object) -> str:
         """Return a text, with `values` in its places; KeyError if there is none of this key."""
-        return self.catalogue[key][self.code].format(**values)
+        text = self.catalogue[key][self.code]
+        if not isinstance(text, str):
+            text = text["one" if values["count"] == 1 else "other"]
+        return text.format(**values)
 
     def said(self, text: str) -> Markup:
         """Return what a service says in English, such as a refusal, in this language.
@@ -104,8 +108,3 @@ def wanted(catalogue: Catalogue) -> Language:
             return Language(str(asked), catalogue)
     first = next(iter(LANGUAGES))
     return Language(request.accept_languages.best_match(list(LANGUAGES), first) or first, catalogue)
-
-
-def texts_of(catalogue: Catalogue) -> list[tuple[str, str, Any]]:
-    """Return all texts as (key, language, text)."""
-    return [(key, code, text) for key, texts in catalogue.items() for code, text in texts.items()]

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
 
 from flask import Blueprint, Flask, Response, g, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from markupsafe import Markup
 from pydantic import ValidationError
 
 from commons.errors import DeltaMLError, NotAuthorised, NotLoggedIn
@@ -140,6 +142,7 @@ class Site:
                 "user": user,
                 "notice": notice if self.language().has(notice) else None,
                 "static": self._static,
+                "in_language": _in_language,
             }
 
         @app.after_request
@@ -255,6 +258,13 @@ class Site:
         except NotAuthorised:
             return False
         return True
+
+
+def _in_language(code: str, here: Markup) -> str:
+    # The same page with the query it was asked by; or `here`, the page of a form that was sent to elsewhere.
+    path, _, query = here.unescape().partition("?")
+    asked = request.args.to_dict() if request.method == "GET" else {}
+    return f"{path or quote(_local(request.path))}?{urlencode({**asked, **dict(parse_qsl(query)), 'language': code})}"
 
 
 def _local(target: str | None) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import string
+from html import unescape
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 
 import commons.pages
 import data_owner
 import model_buyer
-from commons.pages.languages import LANGUAGES, Language, load
+from commons.pages.languages import LANGUAGES, Language, Text, load
 from model_buyer.pages import HYPER_PARAMETERS, ORDER, TERMS
 from model_buyer.storage import Status
 from tests.unit.pages.buyer import Buyer
@@ -24,13 +26,25 @@ TEMPLATES = [
 ]
 
 
+def forms_of(text: Text) -> list[str]:
+    return [text] if isinstance(text, str) else list(text.values())
+
+
+def places_of(text: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
 @pytest.mark.parametrize("key", CATALOGUE)
 def test_every_text_is_in_every_language_with_the_same_places(key: str) -> None:
     texts = CATALOGUE[key]
     assert set(texts) == set(LANGUAGES)
-    assert all(text.strip() == text and text for text in texts.values())
-    places = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in texts.values()]
-    assert all(each == places[0] for each in places)
+    sentences = [text for forms in texts.values() for text in forms_of(forms)]
+    assert all(text.strip() == text and text for text in sentences)
+    # Of one thing, its number may be left out.
+    assert len({frozenset(places_of(text) - {"count"}) for text in sentences}) == 1
+    assert len({"count" in places_of(forms_of(forms)[-1]) for forms in texts.values()}) == 1
+    for forms in texts.values():
+        assert isinstance(forms, str) or (list(forms) == ["one", "other"] and "count" in places_of(forms["other"]))
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: f"{path.parts[-3]}-{path.name}")
@@ -42,6 +56,7 @@ def test_templates_name_texts_that_exist_and_hold_none_themselves(template: Path
     visible = re.sub(attributes + r"|\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<[^>]*>", " ", source, flags=re.DOTALL)
     words = set(re.findall(r"[A-Za-z]{2,}", visible)) - {"DeltaML"}
     assert not words
+    assert not re.search(r"""lang=["'][a-z]""", source)  # what may be in English is marked where it is said
 
 
 def test_every_state_and_every_field_of_an_order_is_named() -> None:
@@ -67,3 +82,69 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert spanish.ether(12 * 10**17) == "1,2\N{NO-BREAK SPACE}ETH"
     assert english.ether(20 * 10**18) == "20\N{NO-BREAK SPACE}ETH"
     assert spanish.percent(0.125) == "12,5\N{NO-BREAK SPACE}%"
+
+
+def test_one_thing_is_said_otherwise_than_several() -> None:
+    english, spanish = Language("en", CATALOGUE), Language("es", CATALOGUE)
+    assert english("requests.one", target="y", count=1) == "Predict y from one column"
+    assert spanish("requests.one", target="y", count=1) == "Predecir y a partir de una columna"
+    assert spanish("requests.one", target="y", count=2) == "Predecir y a partir de 2 columnas"
+    assert spanish("requests.one", target="y", count=0) == "Predecir y a partir de 0 columnas"
+
+
+def links(html: str) -> list[str]:
+    return [unescape(link) for link in re.findall(r'<a href="([^"]*)" lang="', html)]
+
+
+def test_the_other_language_is_of_the_same_page_with_the_same_query(buyer: Buyer) -> None:
+    assert links(buyer.get("/?offset=20").text) == ["/?offset=20&language=en", "/?offset=20&language=es"]
+    assert links(buyer.get("/?language=es&offset=20").text)[0] == "/?language=en&offset=20"
+    assert links(buyer.get("/nowhere?a=b").text)[1] == "/nowhere?a=b&language=es"
+    model = buyer.model()
+    refused = buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "x"})
+    assert links(refused.text)[1] == f"/training/{model.id}?language=es"
+    assert links(buyer.post("/order", {}).text)[1] == "/order?language=es"
+    assert links(buyer.post("/nowhere", {}).text)[1] == "/?language=es"
+
+
+def test_the_other_language_does_not_lose_the_page_that_logging_in_leads_to(buyer: Buyer) -> None:
+    buyer.post("/logout")
+    assert links(buyer.get("/login?next=/?offset%3D20").text)[1] == "/login?next=%2F%3Foffset%3D20&language=es"
+    sent = {"email": "ada@example.org", "password": "wrong", "next": "/?offset=20"}
+    assert links(buyer.post("/login", sent).text)[1] == "/login?next=%2F%3Foffset%3D20&language=es"
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "/%5Cevil.example", "///evil.example/x"])
+def test_the_other_language_is_never_that_of_another_site(buyer: Buyer, path: str) -> None:
+    for link in links(buyer.get(path).text):
+        assert re.match(r"/(?![/\\])", link), link  # browsers read "//host" and "/\\host" as hosts
+
+
+def test_the_language_that_was_chosen_stays_when_a_form_is_refused_and_in_the_event_stream(buyer: Buyer) -> None:
+    buyer.get("/?language=es")
+    assert '<html lang="es">' in buyer.post("/order", {}).text
+    model = buyer.model()
+    assert "Terminado" in buyer.get(f"/training/{model.id}/events").text
+    buyer.get("/?language=en")
+    assert "Finished" in buyer.get(f"/training/{model.id}/events").text
+
+
+def test_the_event_stream_is_in_the_language_that_the_browser_asks_for(buyer: Buyer) -> None:
+    model = buyer.model(Status.FAILED, reason="the training failed; the payment is refunded")
+    events = f"/training/{model.id}/events"
+    assert "el entrenamiento falló; el pago se devuelve" in buyer.get(events, **{"Accept-Language": "es-AR"}).text
+    assert "the training failed; the payment is refunded" in buyer.get(events, **{"Accept-Language": "en"}).text
+
+
+@pytest.mark.parametrize("text", ["1,5", "1.000,5", "1 000", "1'5"])
+def test_a_number_with_a_comma_is_refused_and_never_read_as_another(buyer: Buyer, text: str) -> None:
+    model = buyer.model()
+    sent = {"rows.0.0": text, "rows.0.1": "1"}
+    answer = buyer.post(f"/training/{model.id}/predict", sent, **{"Accept-Language": "es"})
+    assert answer.status_code == 422 and "con los decimales después de un punto" in answer.text
+    assert f'value="{escape(text)}"' in answer.text
+    sent = {"payments_requirements.pay_for_model.value": text, "hyper_parameters.learning_rate": text}
+    answer = buyer.post("/order", sent, **{"Accept-Language": "es"})
+    for name in sent:
+        reason = re.search(f'id="{re.escape(name)}-error">([^<]*)<', answer.text)
+        assert reason and "con los decimales después de un punto" in reason[1]
