@@ -76,10 +76,8 @@ class Sessions:
         """
         origin = request.headers.get("Origin", "")
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        if site != "same-origin" or origin not in (
-            self._origin,
-            *(f"{each}://{request.host}" for each in self._schemes),
-        ):
+        own = {self._origin, *(f"{scheme}://{request.host}" for scheme in self._schemes)}
+        if site != "same-origin" or origin not in own:
             raise NotAuthorised(
                 f"this was sent from {origin or 'an unknown page'}, not from a page of {request.host}:"
                 " open the page here, and send it again"

@@ -39,6 +39,7 @@ class Defence:
 
 CONTRACT = "contracts/Marketplace.sol"
 ATTACKS = "tests/attacks"
+PAGES = "tests/unit/pages"
 MOMENTS = "tests/unit/model_buyer/test_standardisation.py"
 
 DEFENCES: tuple[Defence, ...] = (
@@ -512,6 +513,111 @@ DEFENCES: tuple[Defence, ...] = (
             ),
         ),
         f"{ATTACKS}/test_users.py::test_another_users_file_is_neither_read_nor_deleted",
+    ),
+    Defence(
+        "Another site, or another port of this host, sends a form of a page",
+        "403",
+        "Sessions.require_own_page",
+        "any page may send the forms of this one",
+        (
+            Edit(
+                "commons/users/sessions.py",
+                '        if site != "same-origin" or origin not in own:\n',
+                "        if False:\n",
+            ),
+        ),
+        f"{PAGES}/test_sessions.py::test_no_form_of_another_site_counts_on_any_page",
+    ),
+    Defence(
+        "A page calls the API with the cookie of who is logged in",
+        "401",
+        "Access._found",
+        "a cookie counts wherever there is no header",
+        (
+            Edit(
+                "commons/users/access.py",
+                "self._sessions.secret() if self.on_page() else _bearer()",
+                "self._sessions.secret() if self._sessions.cookie in request.cookies else _bearer()",
+            ),
+        ),
+        f"{PAGES}/test_sessions.py::test_cookie_counts_nowhere_in_the_api",
+    ),
+    Defence(
+        "Another site, or a script, uses the cookie",
+        "no cookie",
+        "Sessions.set_cookie",
+        "every site's requests bring it, and scripts read it",
+        (
+            Edit(
+                "commons/users/sessions.py",
+                'httponly=True, samesite="Strict"',
+                'httponly=False, samesite="None"',
+            ),
+        ),
+        f"{PAGES}/test_sessions.py::test_cookie_is_out_of_reach_of_scripts_and_other_sites",
+    ),
+    Defence(
+        "Whoever owns a name gives it the address of a service without users, and signs up from its page there",
+        "403",
+        "make_user",
+        "pages make the first user by whatever name",
+        (Edit("commons/users/api.py", "    accounts.sessions.require_fixed_name()\n", ""),),
+        f"{PAGES}/test_sessions.py::test_a_name_that_was_given_this_address_makes_nobody_the_first_user",
+    ),
+    Defence(
+        "A link to the login page leads to another site",
+        "the start page",
+        "_local",
+        "whatever a link says comes next",
+        (
+            Edit(
+                "commons/pages/site.py",
+                '    return target if plain and target is not None else "/"\n',
+                '    return target or "/"\n',
+            ),
+        ),
+        f"{PAGES}/test_sessions.py::test_login_leads_nowhere_else",
+    ),
+    Defence(
+        "A page is framed, or made to run a script of somebody else's",
+        "neither, by its Content-Security-Policy",
+        "CONTENT_POLICY",
+        "pages may be in frames, and run what is written into them",
+        (
+            Edit("commons/pages/site.py", "        \"script-src 'self'\",\n", '        "script-src *",\n'),
+            Edit("commons/pages/site.py", "        \"frame-ancestors 'none'\",\n", ""),
+        ),
+        f"{PAGES}/test_site.py::test_pages_bring_the_strict_policy_and_nothing_that_it_would_block",
+    ),
+    Defence(
+        "Markup in names, reasons, columns, and what is sent",
+        "text",
+        "Site.register",
+        "templates are not escaped",
+        (
+            Edit(
+                "commons/pages/site.py",
+                "        app.jinja_env.trim_blocks = ",
+                "        app.jinja_env.autoescape = False\n        app.jinja_env.trim_blocks = ",
+            ),
+        ),
+        f"{PAGES}/test_site.py::test_what_others_write_is_text",
+    ),
+    Defence(
+        "Another user's training is followed",
+        "404",
+        "blueprint.events",
+        "streams are for everybody",
+        (Edit("model_buyer/pages.py", "        orders.own(model_id)\n\n        def render", "        def render"),),
+        f"{PAGES}/test_sessions.py::test_other_peoples_trainings_are_not_there",
+    ),
+    Defence(
+        "A training is followed after the login ended",
+        "the end of the stream",
+        "Streams._logged_in",
+        "streams look once who is logged in",
+        (Edit("commons/pages/streams.py", "            self._still()\n", "            pass\n"),),
+        f"{PAGES}/test_sessions.py::test_logging_out_ends_the_streams_that_are_open",
     ),
     Defence(
         "A token is guessed",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
+import uuid
 from itertools import islice
 
 import pytest
 
+from commons.http import application
 from commons.pages import streams
+from commons.users import api as users_api
 from commons.users.sessions import Sessions
 from model_buyer.storage import Status
 from tests.unit.pages.buyer import COOKIE, ORIGIN, PASSWORD, Buyer
@@ -98,8 +103,44 @@ def test_tries_are_limited_as_in_the_api(buyer: Buyer) -> None:
     assert statuses[0] == 401 and statuses[-1] == 429
 
 
+PAGES = {"site", "pages", "account"}
+OPEN = application.FOR_ANYONE | users_api.FOR_ANYONE | {"trainings"}
+
+
+def routes(buyer: Buyer, *, of_pages: bool) -> list[tuple[str, str]]:
+    """Return every method and path of the pages, or of the API for users."""
+    return [
+        (method, re.sub("<[^>]+>", str(uuid.uuid4()), rule.rule))
+        for rule in buyer.app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if (rule.endpoint.partition(".")[0] in PAGES) == of_pages
+        and not {rule.endpoint, rule.endpoint.partition(".")[0]} & OPEN
+    ]
+
+
 def test_cookie_counts_nowhere_in_the_api(buyer: Buyer) -> None:
-    assert buyer.get("/models", Accept="application/json").status_code == 401
+    called = routes(buyer, of_pages=False)
+    assert {("GET", "/models"), ("POST", "/models"), ("PATCH", "/contract")} <= set(called)
+    for method, path in called:
+        headers = {"Origin": ORIGIN, "Accept": "application/json"}
+        answer = buyer.browser.open(path, base_url=ORIGIN, method=method, headers=headers, json={})
+        assert answer.status_code == 401, (method, path)
+
+
+def test_no_form_of_another_site_counts_on_any_page(buyer: Buyer) -> None:
+    changing = [path for method, path in routes(buyer, of_pages=True) if method != "GET"]
+    assert {"/login", "/logout", "/sign-up", "/order"} <= set(changing)
+    for path in changing:
+        answer = buyer.post(path, Origin="http://localhost:5000")
+        assert answer.status_code == 403 and "http://localhost:5000" in answer.text, path
+
+
+def test_no_page_but_those_to_log_in_is_for_anyone(newcomer: Buyer) -> None:
+    for method, path in routes(newcomer, of_pages=True):
+        if path in ("/login", "/sign-up") or path.startswith("/static/"):
+            continue
+        answer = newcomer.browser.open(path, base_url=ORIGIN, method=method, headers={"Origin": ORIGIN})
+        assert answer.headers["Location"].startswith("/login"), (method, path)
 
 
 def test_token_of_the_api_counts_on_no_page(buyer: Buyer) -> None:
@@ -180,6 +221,8 @@ def test_viewers_order_nothing_but_predict(buyer: Buyer) -> None:
 
 def test_other_peoples_trainings_are_not_there(buyer: Buyer) -> None:
     model = buyer.model(Status.FINISHED)
+    row = {"rows.0.0": "1", "rows.0.1": "2"}
+    prediction = buyer.post(f"/training/{model.id}/predict", row).headers["Location"]
     bearer = {"Authorization": f"Bearer {buyer.token()}"}
     sent = {"name": "Bob", "email": "bob@example.org", "password": PASSWORD, "role": "operator"}
     assert buyer.browser.post("/users", json=sent, headers=bearer).status_code == 201
@@ -188,4 +231,8 @@ def test_other_peoples_trainings_are_not_there(buyer: Buyer) -> None:
     assert str(model.id) not in buyer.get("/").text
     for path in ("", "/events", "/download"):
         assert buyer.get(f"/training/{model.id}{path}").status_code == 404
+    assert buyer.get(prediction).status_code == 404
     assert buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "2"}).status_code == 404
+    table = {"file": (io.BytesIO(b"age,bmi\n0,0\n"), "rows.csv")}
+    assert buyer.post(f"/training/{model.id}/predict-file", table).status_code == 404
+    assert not list((buyer.folder / "files").iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import uuid
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from commons.pages.site import STATIC
+from commons.protocol.messages import DataRequirements, Features, Target
 from model_buyer.storage import Status
 from tests.unit.pages.buyer import Buyer
 
@@ -58,6 +60,33 @@ def test_pages_bring_the_strict_policy_and_nothing_that_it_would_block(buyer: Bu
             assert tag != "script" or (attributes.get("src") or "").startswith("/static/")
             if tag == "link":
                 assert (attributes["href"] or "").startswith("/static/")
+
+
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{ 1234567 * 7654321 }}"
+
+
+def test_what_others_write_is_text(buyer: Buyer) -> None:
+    requirements = DataRequirements(
+        features=Features(list=(HOSTILE, "bmi"), range=(-5, 5)), target=Target(name=f"{HOSTILE} y", range=(-1, 1))
+    )
+    made = buyer.model(Status.FINISHED)
+    order = made.parsed_order.model_copy(update={"data_requirements": requirements}).canonical()
+    finished = buyer.model(Status.FINISHED, order=order, name=HOSTILE, reason=HOSTILE)
+    running = buyer.model(Status.IN_PROGRESS, order=order, name=HOSTILE, reason=HOSTILE)
+    table = {"file": (io.BytesIO(b'"<script>alert(1)</script>",bmi\n0,0\n'), "<img src=x onerror=alert(1)>.csv")}
+    shown = [
+        *(buyer.get(path).text for path in ("/", f"/training/{finished.id}", f"/training/{running.id}")),
+        buyer.get(f"/training/{finished.id}?language=es").text,
+        buyer.post(f"/training/{finished.id}/predict", {"rows.0.0": HOSTILE, "rows.0.1": "2"}).text,
+        buyer.post(f"/training/{finished.id}/predict-file", table).text,
+        buyer.post("/login", {"email": HOSTILE, "password": HOSTILE, "next": f"/{HOSTILE}"}).text,
+        buyer.post("/logout", Origin=f"http://{HOSTILE}").text,
+        buyer.get("/models", Authorization=f"Bearer {HOSTILE}").text,
+    ]
+    for html in shown:
+        assert "<script>" not in html and "<img" not in html and "9449772114007" not in html
+        assert not any(name.startswith("on") for _, attributes in Elements(html).found for name in attributes)
+    assert sum(html.count("&lt;script&gt;") for html in shown) > 10
 
 
 def test_pages_have_landmarks_one_heading_and_labelled_inputs(buyer: Buyer) -> None:
