@@ -51,6 +51,7 @@ class Driver:
         self._stopped = threading.Event()
         self._busy: set[uuid.UUID] = set()
         self._again: set[uuid.UUID] = set()
+        self._troubles: dict[uuid.UUID, str] = {}
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="training")
         self._thread = threading.Thread(target=self._run, name="driver", daemon=True)
@@ -71,6 +72,16 @@ class Driver:
             if training_id in self._busy:
                 self._again.add(training_id)
         self._wake.set()
+
+    def busy(self) -> frozenset[uuid.UUID]:
+        """Return the trainings that are being stepped, or are next."""
+        with self._lock:
+            return frozenset(self._busy)
+
+    def trouble(self, training_id: uuid.UUID) -> str | None:
+        """Return what the last step of a training failed for; None if it did not."""
+        with self._lock:
+            return self._troubles.get(training_id)
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -100,16 +111,24 @@ class Driver:
             self._executor.submit(self._step, training_id)
 
     def _step(self, training_id: uuid.UUID) -> None:
+        trouble = None
         try:
             self._advance(training_id)
         except (ChainUnavailable, PeerUnavailable) as error:
-            log.warning("waiting for a peer", training=str(training_id), error=str(error))
+            trouble = str(error)
+            log.warning("waiting for a peer", training=str(training_id), error=trouble)
         except DeltaMLError as error:
-            log.warning("step failed", training=str(training_id), error=f"{type(error).__name__}: {error}")
-        except Exception:
+            trouble = f"{type(error).__name__}: {error}"
+            log.warning("step failed", training=str(training_id), error=trouble)
+        except Exception as error:
+            trouble = type(error).__name__  # the log has the rest
             log.exception("step failed", training=str(training_id))
         finally:
             with self._lock:
+                if trouble is None:
+                    self._troubles.pop(training_id, None)
+                else:
+                    self._troubles[training_id] = trouble
                 self._busy.discard(training_id)
                 if training_id in self._again:  # nudged while it was being stepped: look once more
                     self._wake.set()

@@ -10,6 +10,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Column, Integer, LargeBinary, String, Table, Uuid, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
@@ -46,6 +47,19 @@ _NAMES = (
     select(JOURNAL.c.kind, JOURNAL.c.round)
     .where(JOURNAL.c.training_id == bindparam("training_id"))
     .order_by(JOURNAL.c.created, JOURNAL.c.kind, JOURNAL.c.round)
+)
+_TIMES = (
+    select(JOURNAL.c.round, JOURNAL.c.created)
+    .where(
+        JOURNAL.c.training_id == bindparam("training_id"),
+        JOURNAL.c.kind == bindparam("kind"),
+        JOURNAL.c.round >= bindparam("first"),
+        JOURNAL.c.round <= bindparam("last"),
+    )
+    .order_by(JOURNAL.c.round)
+)
+_SIZE = select(func.count(), func.coalesce(func.sum(func.length(JOURNAL.c.question)), 0)).where(
+    JOURNAL.c.training_id == bindparam("training_id")
 )
 _LAST = select(func.max(JOURNAL.c.round)).where(
     JOURNAL.c.training_id == bindparam("training_id"), JOURNAL.c.kind == bindparam("kind")
@@ -103,6 +117,18 @@ class Journal:
         wanted = query.where(JOURNAL.c.training_id.in_(training_ids), JOURNAL.c.kind == kind)
         with self._database.engine.begin() as connection:
             return {training_id: round_ for training_id, round_ in connection.execute(wanted)}
+
+    def times(self, training_id: uuid.UUID, kind: str, first: int, last: int) -> dict[int, datetime]:
+        """Return when the entries of that kind from round `first` to `last` were saved, by round."""
+        wanted = {"training_id": training_id, "kind": kind, "first": first, "last": last}
+        with self._database.engine.begin() as connection:
+            return {round_: created for round_, created in connection.execute(_TIMES, wanted)}
+
+    def size(self, training_id: uuid.UUID) -> tuple[int, int]:
+        """Return how many exchanges of a training were saved, and the bytes of their questions."""
+        with self._database.engine.begin() as connection:
+            count, length = connection.execute(_SIZE, {"training_id": training_id}).one()
+        return count, int(length)
 
     def once(
         self, training_id: uuid.UUID, kind: str, round_: int, question: bytes, answer: Callable[[], bytes]

@@ -16,8 +16,11 @@ from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
+from commons.pages import site
 from commons.users import api as users_api
 from commons.users.accounts import Accounts
+from federated_aggregator import pages
+from federated_aggregator.answer_times import AnswerTimes
 from federated_aggregator.api import aggregator, models
 from federated_aggregator.config import Config
 from federated_aggregator.evaluations import Evaluations
@@ -26,6 +29,7 @@ from federated_aggregator.peers import Buyer, Owners
 from federated_aggregator.recorder import Recorder
 from federated_aggregator.rounds import Rounds
 from federated_aggregator.standardisation import Standardisation
+from federated_aggregator.status import Watch
 from federated_aggregator.storage import Storage
 from federated_aggregator.training import Training
 from federated_aggregator.transcripts import Transcripts
@@ -56,7 +60,8 @@ def create_app(
     records = transcripts(Journal(database), chain)
     signatures = Signatures(chain)
     peers = Peers(chain)
-    talk = owners(peers, config.round_timeout_s)
+    times = AnswerTimes()
+    talk = owners(peers, config.round_timeout_s, times)
     buyer = Buyer(peers)
     scoring = evaluations(records, peers, talk, buyer)
     recorder = Recorder(storage, scoring, chain, talk, buyer)
@@ -74,7 +79,11 @@ def create_app(
     app.register_blueprint(users_api.blueprint(accounts, config.registration, chain.address))
     of_services = {f"aggregator.{name}" for name in ("describe", "register", "list_owners")}
     of_services |= {f"models.{name}" for name in ("take_order", "accepted", "transcript")}
-    anyone = application.FOR_ANYONE | users_api.FOR_ANYONE | of_services  # which look at signatures themselves
-    accounts.access.protect(app, anyone=anyone, users={"users"})
+    frame = site.Site("aggregator", accounts, config.registration)
+    frame.register(app)
+    app.register_blueprint(pages.blueprint(Watch(storage, records, chain, times, driver)))
+    # Services sign what they send to their routes, which look at signatures themselves.
+    anyone = application.FOR_ANYONE | users_api.FOR_ANYONE | site.FOR_ANYONE | of_services
+    accounts.access.protect(app, anyone=anyone, users=site.FOR_USERS | {"users"}, pages={"site", "pages"})
     app.extensions["driver"] = driver
     return app

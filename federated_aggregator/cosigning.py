@@ -71,7 +71,7 @@ def cosigned(
     while True:
         proposal = propose(answers)
         call = owners.cosign(course.id, proposal.question, proposal.statement, course.domain, count)
-        signed = owners.ask({answer.place: parties[answer.place] for answer in answers}, call, course.lost)
+        signed = owners.ask(course, {answer.place: parties[answer.place] for answer in answers}, call)
         if len(signed) == len(answers):
             break
         require(signed)

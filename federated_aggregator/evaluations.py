@@ -278,7 +278,7 @@ class Evaluations:
             return course.key.decode(data, vectors)
 
         parties = {place: party for place, party in course.validators.items() if place in validators}
-        answers = self._owners.ask(parties, self._owners.score(course.id, asked, decode, count), course.lost)
+        answers = self._owners.ask(course, parties, self._owners.score(course.id, asked, decode, count))
         if not answers:
             raise TooFewAnswered(f"no validator answered the {question.kind} of round {question.round}")
         return Scores(products=products, question=asked, answers=replies(answers))

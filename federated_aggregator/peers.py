@@ -26,7 +26,8 @@ from commons.protocol.messages import (
     Vector,
 )
 from commons.protocol.signed import Domain, Signed
-from federated_aggregator.course import Party
+from federated_aggregator.answer_times import AnswerTimes
+from federated_aggregator.course import Course, Party
 
 BRIEF = Patience(answer_s=10, total_s=0)
 OFFER = Patience(answer_s=3, total_s=0)  # is made again and again, while joining waits for it
@@ -56,25 +57,28 @@ class Owners:
         Connections to the other services.
     timeout_s : float
         How long an owner may take, retries included.
+    times : AnswerTimes
+        Notes how they answer.
     """
 
-    def __init__(self, peers: Peers, timeout_s: float) -> None:
+    def __init__(self, peers: Peers, timeout_s: float, times: AnswerTimes) -> None:
         self._peers = peers
+        self._times = times
         self._patience = Patience(answer_s=timeout_s, total_s=timeout_s)
         self._patience_lost = Patience(answer_s=timeout_s / LOST_PART, total_s=0)
         self._executor = ThreadPoolExecutor(64, thread_name_prefix="owner")
 
-    def ask(self, parties: Mapping[int, Party], call: Asking[Said], lost: set[str]) -> dict[int, Answered[Said]]:
+    def ask(self, course: Course, parties: Mapping[int, Party], call: Asking[Said]) -> dict[int, Answered[Said]]:
         """Ask several owners the same, and return who answered what.
 
         Parameters
         ----------
+        course : Course
+            What they are asked about. Those of its owners that are lost get one try; who is lost is updated.
         parties : mapping
-            Every owner, by its place.
+            Every owner to ask, by its place.
         call : callable
             Asks an owner, with that patience.
-        lost : set of str
-            Addresses of those that did not answer the last time: they get one try. Updated.
 
         Returns
         -------
@@ -84,13 +88,15 @@ class Owners:
         """
 
         def one(party: Party) -> Answered[Said] | None:
+            patience = self._patience_lost if party.address in course.lost else self._patience
             try:
-                answer = call(party, self._patience_lost if party.address in lost else self._patience)
+                with self._times.asking(course.id, party.address):
+                    answer = call(party, patience)
             except (PeerUnavailable, PeerRefused, VerificationFailed, InvalidInput) as error:
                 log.warning("owner left out", owner=party.address, error=f"{type(error).__name__}: {error}")
-                lost.add(party.address)
+                course.lost.add(party.address)
                 return None
-            lost.discard(party.address)
+            course.lost.discard(party.address)
             return answer
 
         futures = {place: self._executor.submit(one, party) for place, party in parties.items()}
@@ -149,7 +155,8 @@ class Owners:
         def one(party: Party) -> bool:
             try:
                 url = f"{party.url}/trainings"
-                self._peers.ask("POST", url, request, Acknowledgement, party.address, OFFER)
+                with self._times.asking(training, party.address):
+                    self._peers.ask("POST", url, request, Acknowledgement, party.address, OFFER)
             except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
                 log.warning("owner not asked", owner=party.address, training=str(training), error=str(error))
                 return False
@@ -163,7 +170,8 @@ class Owners:
         method, path = ("PATCH", "") if isinstance(content, Notice) else ("PUT", "/metrics")
         url = f"{party.url}/trainings/{content.training}{path}"
         try:
-            self._peers.ask(method, url, self._peers.sign(content), Acknowledgement, party.address, BRIEF, count)
+            with self._times.asking(content.training, party.address):
+                self._peers.ask(method, url, self._peers.sign(content), Acknowledgement, party.address, BRIEF, count)
         except (PeerUnavailable, PeerRefused, VerificationFailed) as error:
             log.warning("owner not told", owner=party.address, error=str(error))
 

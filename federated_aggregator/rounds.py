@@ -87,7 +87,7 @@ class Rounds:
             included = () if before is None else before.trainers
             question = self._peers.sign(RoundQuestion(training=course.id, round=round_, included=included, model=model))
             answers = self._owners.ask(
-                course.trainers, self._owners.update(course.id, question, course.vector, count), course.lost
+                course, course.trainers, self._owners.update(course.id, question, course.vector, count)
             )
             require_enough(answers, f"round {round_}", MINIMUM_SUMMED)
             record = transcript.Round(refreshed=refreshed, question=question, answers=replies(answers))
@@ -108,7 +108,7 @@ class Rounds:
             if record is None:
                 question = self._peers.sign(LocalModelQuestion(training=course.id))
                 answers = self._owners.ask(
-                    course.trainers, self._owners.local_model(course.id, question, course.vector, count), course.lost
+                    course, course.trainers, self._owners.local_model(course.id, question, course.vector, count)
                 )
                 require_enough(answers, "for their local models", least_contributors(len(course.weights)))
                 record = transcript.LocalModels(question=question, answers=replies(answers))

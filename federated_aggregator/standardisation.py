@@ -67,7 +67,7 @@ class Standardisation:
             moments = self._peers.sign(protocol.told(*self._opened(course, count)))
             parties = dict(enumerate(course.untold.values()))
             call = self._owners.standardise(course.id, moments, count)
-            for place in self._owners.ask(parties, call, course.lost):
+            for place in self._owners.ask(course, parties, call):
                 del course.untold[parties[place].address]
 
     def _answered(self, course: Course, count: Counter) -> SummedMoments:
@@ -77,7 +77,7 @@ class Standardisation:
             call = self._owners.moments(
                 course.id, question, lambda data: course.key.decode(data, _trainers(course).count), count
             )
-            answers = self._owners.ask(course.trainers, call, course.lost)
+            answers = self._owners.ask(course, course.trainers, call)
             require_enough(answers, "for the moments of their features", MINIMUM_TRAINERS)
             record = SummedMoments(question=question, answers=replies(answers))
             self._transcripts.keep(course.id, ANSWERS, 0, record)

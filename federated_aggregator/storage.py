@@ -152,11 +152,11 @@ class Storage:
         with self._database.read() as session:
             return find(session, Training, training_id)
 
-    def trainings(self, statuses: Sequence[Status] = tuple(Status)) -> list[Training]:
-        """Return the trainings in any of these statuses, the newest first."""
+    def trainings(self, statuses: Sequence[Status] = tuple(Status), limit: int | None = None) -> list[Training]:
+        """Return the trainings in any of these statuses, the newest first: all, or at most `limit`."""
         with self._database.read() as session:
             query = select(Training).where(Training.status.in_(statuses))
-            return list(session.scalars(query.order_by(Training.created.desc(), Training.id)))
+            return list(session.scalars(query.order_by(Training.created.desc(), Training.id).limit(limit)))
 
     def training_page(self, limit: int, offset: int) -> tuple[list[Training], int]:
         """Return `limit` trainings after the first `offset`, the newest first, and how many there are in all."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from commons.chain.connection import Connection
@@ -50,6 +51,14 @@ class Transcripts:
     def lasts(self, training_ids: Sequence[uuid.UUID], kind: str) -> dict[uuid.UUID, int]:
         """Return the highest round that has a record of that kind, of those of the trainings that have one."""
         return self._journal.lasts(training_ids, kind)
+
+    def times(self, training_id: uuid.UUID, kind: str, first: int, last: int) -> dict[int, datetime]:
+        """Return when the records of that kind from round `first` to `last` were written, by round."""
+        return self._journal.times(training_id, kind, first, last)
+
+    def size(self, training_id: uuid.UUID) -> tuple[int, int]:
+        """Return how many records a training has so far, and their bytes."""
+        return self._journal.size(training_id)
 
     def root(self, training_id: uuid.UUID) -> bytes:
         """Return the Merkle root over what was written so far."""

@@ -353,6 +353,18 @@ class Marketplace:
         with self._node.translated():
             return int(self._node.web3.eth.get_block("pending")["timestamp"])
 
+    def head(self) -> tuple[int, int]:
+        """Read the newest block.
+
+        Returns
+        -------
+        number, time : int
+            Its number, and when it was made, in Unix seconds.
+        """
+        with self._node.translated():
+            block = self._node.web3.eth.get_block("latest")
+        return int(block["number"]), int(block["timestamp"])
+
     def balance(self, address: str) -> int:
         """Read what an account owns outside the contract.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 from flask import request
@@ -16,6 +17,8 @@ from commons.pages import refusals
 
 LANGUAGES: Mapping[str, str] = {"en": "English", "es": "Español"}
 """What each language calls itself. The first is for who asks for none of them."""
+DURATIONS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+VOLUMES = ("B", "kB", "MB", "GB", "TB")
 COOKIE = "deltaml_language"
 CATALOGUE = Path(__file__).parent / "messages.toml"
 DECIMAL: Mapping[str, str] = {"en": ".", "es": ","}
@@ -85,6 +88,28 @@ class Language:
         """Write an amount in wei as ether, exactly."""
         amount = Decimal(wei).scaleb(-18).normalize()
         return self._decimals(f"{amount:f}") + "\N{NO-BREAK SPACE}ETH"
+
+    def duration(self, seconds: float | None) -> str:
+        """Write a time that something took, in its two largest units, or a dash for None."""
+        if seconds is None:
+            return "–"
+        if seconds < 1:
+            return f"{1000 * max(seconds, 0.0):.0f}\N{NO-BREAK SPACE}ms"
+        if seconds < 60:
+            return self._decimals(f"{seconds:.1f}") + "\N{NO-BREAK SPACE}s"
+        large, small = next(pair for pair in pairwise(DURATIONS) if seconds >= pair[0][0])
+        units = (seconds // large[0], large[1]), (seconds % large[0] // small[0], small[1])
+        return "\N{NO-BREAK SPACE}".join(f"{number:.0f}\N{NO-BREAK SPACE}{unit}" for number, unit in units)
+
+    def age(self, seconds: float) -> str:
+        """Write how long ago something was, no finer than in seconds."""
+        return self.duration(seconds) if seconds >= 60 else f"{max(seconds, 0.0):.0f}\N{NO-BREAK SPACE}s"
+
+    def volume(self, size: int) -> str:
+        """Write a number of bytes, in steps of a thousand."""
+        steps = min((len(str(size)) - 1) // 3, len(VOLUMES) - 1)
+        number = f"{size / 1000**steps:.1f}" if steps else str(size)
+        return self._decimals(number) + "\N{NO-BREAK SPACE}" + VOLUMES[steps]
 
     def moment(self, value: datetime) -> str:
         """Write a time in UTC."""

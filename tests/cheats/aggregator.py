@@ -18,6 +18,7 @@ from commons.protocol.messages import ScoreQuestion, Totals, TrainingRequest, Ve
 from commons.protocol.signed import Signed
 from commons.protocol.transcript import Cosigned, Header, Scores
 from federated_aggregator import app
+from federated_aggregator.answer_times import AnswerTimes
 from federated_aggregator.config import Config
 from federated_aggregator.course import Course, Party
 from federated_aggregator.evaluations import Evaluations
@@ -40,8 +41,8 @@ class Dropping:
 class CheatingOwners(Owners):
     """Takes a trainer's updates and says that it did not answer, or shows validators different questions."""
 
-    def __init__(self, peers: Peers, timeout_s: float) -> None:
-        super().__init__(peers, timeout_s)
+    def __init__(self, peers: Peers, timeout_s: float, times: AnswerTimes) -> None:
+        super().__init__(peers, timeout_s, times)
         self._cheats: dict[uuid.UUID, str] = {}
 
     def offer(self, parties: Sequence[Party], request: Signed, training: uuid.UUID) -> list[str]:
@@ -52,8 +53,8 @@ class CheatingOwners(Owners):
         call = super().update(training, question, vector, count)
         return Dropping(call) if self._cheats[training] == "aggregator=drops-update" else call
 
-    def ask(self, parties: Mapping[int, Party], call: Asking[Said], lost: set[str]) -> dict[int, Answered[Said]]:
-        answers = super().ask(parties, call, lost)
+    def ask(self, course: Course, parties: Mapping[int, Party], call: Asking[Said]) -> dict[int, Answered[Said]]:
+        answers = super().ask(course, parties, call)
         if isinstance(call, Dropping):
             answers.pop(0, None)
         return answers

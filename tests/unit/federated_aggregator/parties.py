@@ -63,6 +63,7 @@ from commons.protocol.moments import Trainers
 from commons.protocol.outcome import factors, packed_count
 from commons.protocol.signed import Signed, Signer, proof_context
 from commons.protocol.transcript import Header, Record
+from federated_aggregator.answer_times import AnswerTimes
 from federated_aggregator.app import MIGRATIONS
 from federated_aggregator.course import Course, Party
 from federated_aggregator.evaluations import Evaluations
@@ -408,7 +409,8 @@ class World:
         self.buyer = ModelBuyer(BUYER, "http://buyer", private_key=private_key, order=self.order)
         self.power = Power()
         self.peers = InProcess(self.power, [*self.trainers, *self.validators, self.buyer])
-        self._owners = Owners(self.peers, 10)
+        self.times = AnswerTimes()
+        self._owners = Owners(self.peers, 10, self.times)
         self._uniform = uniform
         self._url = url
         self.reported: list[list[int]] = []

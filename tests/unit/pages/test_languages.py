@@ -12,6 +12,7 @@ from markupsafe import escape
 
 import commons.pages
 import data_owner
+import federated_aggregator
 import model_buyer
 from commons.pages.languages import LANGUAGES, Language, Text, load
 from model_buyer.pages import HYPER_PARAMETERS, ORDER, TERMS
@@ -21,7 +22,7 @@ from tests.unit.pages.buyer import Buyer
 CATALOGUE = load()
 TEMPLATES = [
     path
-    for package in (commons.pages, model_buyer, data_owner)
+    for package in (commons.pages, data_owner, federated_aggregator, model_buyer)
     for path in (Path(package.__path__[0]) / "templates").glob("*.html")
 ]
 
