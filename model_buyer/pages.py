@@ -7,21 +7,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 
-from flask import Blueprint, Response, render_template, request, url_for
+from flask import Blueprint, Response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from commons.chain.settlement import settle
 from commons.chain.training import WHOLE, Result
+from commons.errors import Conflict
 from commons.http.documents import Page
 from commons.pages.forms import Field, Form
 from commons.pages.languages import Language
 from commons.pages.record import tell
 from commons.pages.site import Site
 from commons.pages.streams import Frame, Streams
+from commons.protocol.messages import Body
 from commons.users.access import Access
 from model_buyer.api.models import ModelDocument, OrderFields, Orders
-from model_buyer.api.predictions import Download, OwnPredictions, PredictionFields
-from model_buyer.storage import Model
+from model_buyer.api.predictions import Download, OwnPredictions, PredictionFields, PredictionPage
+from model_buyer.storage import Model, Status
 from model_buyer.verification import Verification
 
 ORDER = (
@@ -31,6 +33,7 @@ ORDER = (
     "data_requirements.features.list",
     "data_requirements.features.range.0",
     "data_requirements.features.range.1",
+    "data_requirements.features.pre_processing.0.method",
     "data_requirements.target.name",
     "data_requirements.target.range.0",
     "data_requirements.target.range.1",
@@ -77,8 +80,18 @@ _ONE_OF_EACH = Result(
 )
 OVER = frozenset({"FINISHED", "FAILED", "CANCELLED"})
 
+CANCELLED = (Status.PAYING, Status.INITIATED)
+REMOVED = (Status.FINISHED, Status.FAILED)
+"""Statuses from which users may have an order cancelled (if nobody has accepted it), or removed."""
+
 FOR_USERS = frozenset({"pages.predict", "pages.predict_file"})
 """Endpoints for every user whatever the method: predictions are one's own, as in the API."""
+
+
+class Seen(Body):
+    """Which version of an order somebody saw."""
+
+    updated: datetime
 
 
 def blueprint(
@@ -95,9 +108,16 @@ def blueprint(
 
     @routes.get("/")
     def trainings() -> str:
-        page = Page(limit=20, offset=request.args.get("offset", 0, type=int))
+        page = Page(limit=20, offset=_offset())
         documents, total = orders.documents(page)
-        return render_template("trainings.html", documents=documents, total=total, page=page)
+        return render_template(
+            "trainings_part.html" if "HX-Request" in request.headers else "trainings.html",
+            documents=documents,
+            wanted={document.model.id: orders.own(document.model.id).parsed_order for document in documents},
+            total=total,
+            page=page,
+            under_way=any(document.model.status not in OVER for document in documents),
+        )
 
     @routes.route("/order", methods=["GET", "POST"])
     def order() -> ResponseReturnValue:
@@ -155,6 +175,27 @@ def blueprint(
         )
         return html, HTTPStatus.OK if recorded else HTTPStatus.SERVICE_UNAVAILABLE
 
+    @routes.route("/training/<uuid:model_id>/end", methods=["GET", "POST"])
+    def end(model_id: uuid.UUID) -> ResponseReturnValue:
+        model = orders.own(model_id)
+        form = Form(Seen, ("updated",))
+        back = url_for("pages.training", model_id=model_id)
+
+        def act() -> Response:
+            if form.read().updated != model.updated:
+                raise Conflict("it has changed since you saw it: look at it again")
+            if orders.delete(model) is None:
+                return site.go(url_for("pages.trainings"), "removed")
+            return site.go(back, "cancelled")
+
+        def page() -> str:
+            return render_template("end.html", model=model, form=form, removes=model.status in REMOVED)
+
+        if request.method == "GET":
+            return page() if model.status in (*CANCELLED, *REMOVED) else redirect(back)
+        form.fill(request.form)
+        return site.submit(form, act, page)
+
     @routes.get("/training/<uuid:model_id>/download")
     def download(model_id: uuid.UUID) -> Response:
         return own.download(model_id, Download.model_validate(request.args.to_dict()))
@@ -184,9 +225,19 @@ def blueprint(
 
         return site.submit(form, act, lambda: _training(model_id, file_form=form))
 
+    @routes.get("/predictions")
+    def predictions() -> str:
+        model_id = request.args.get("model_id", type=uuid.UUID)
+        listed = own.list_all(PredictionPage(limit=20, offset=_offset(), model_id=model_id))
+        names = {found: orders.own(found).name for found in {each.model_id for each in listed.predictions}}
+        name = None if model_id is None else orders.own(model_id).name
+        return render_template("predictions.html", listed=listed, names=names, model_id=model_id, name=name)
+
     @routes.get("/prediction/<uuid:prediction_id>")
     def prediction(prediction_id: uuid.UUID) -> str:
-        return render_template("prediction.html", document=own.show(prediction_id), most=SHOWN_VALUES)
+        document = own.show(prediction_id)
+        name = orders.own(document.model_id).name
+        return render_template("prediction.html", document=document, name=name, most=SHOWN_VALUES)
 
     def _row_form(model_id: uuid.UUID) -> Form[PredictionFields]:
         features = orders.own(model_id).parsed_order.data_requirements.features.list
@@ -206,6 +257,8 @@ def blueprint(
             "training.html",
             document=document,
             order=model.parsed_order,
+            ends=model.status in (*CANCELLED, *REMOVED),
+            removes=model.status in REMOVED,
             cost_now=_cost_now(model, document),
             points=_points(document),
             over=document.model.status in OVER,
@@ -216,6 +269,10 @@ def blueprint(
         )
 
     return routes
+
+
+def _offset() -> int:
+    return request.args.get("offset", 0, type=int)
 
 
 def _points(document: ModelDocument) -> tuple[tuple[int, float], ...]:

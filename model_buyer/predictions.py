@@ -204,10 +204,23 @@ class Predictions:
             values = session.scalars(select(Prediction.values).where(Prediction.id == prediction_id)).one()
         return prediction, np.frombuffer(values)
 
-    def page(self, user_id: uuid.UUID, limit: int, offset: int) -> tuple[list[Prediction], int]:
-        """Return `limit` of a user's predictions after the first `offset`, the newest first, and how many it has."""
+    def page(
+        self, user_id: uuid.UUID, limit: int, offset: int, model_id: uuid.UUID | None = None
+    ) -> tuple[list[Prediction], int]:
+        """Return `limit` of a user's predictions after the first `offset`, the newest first, and how many it has.
+
+        Parameters
+        ----------
+        user_id : UUID
+        limit, offset : int
+        model_id : UUID, optional
+            With which model they were made, if only those are wanted.
+        """
+        found = _of(user_id).order_by(Prediction.created.desc(), Prediction.id)
+        if model_id is not None:
+            found = found.where(Prediction.model_id == model_id)
         with self._database.read() as session:
-            return page(session, _of(user_id).order_by(Prediction.created.desc(), Prediction.id), limit, offset)
+            return page(session, found, limit, offset)
 
     def forget_removed(self) -> None:
         """Delete what was predicted with models that are removed: at every start too, lest a crash keep some."""

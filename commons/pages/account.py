@@ -15,10 +15,6 @@ from commons.pages.site import Site
 from commons.protocol.messages import Body
 
 
-class Withdrawal(Body):
-    """Nothing has to be said to withdraw."""
-
-
 def blueprint(site: Site, account: ContractAccount, held: Callable[[], int] | None = None) -> Blueprint:
     """Make the routes, as the blueprint ``account``.
 
@@ -31,7 +27,7 @@ def blueprint(site: Site, account: ContractAccount, held: Callable[[], int] | No
     """
     routes = Blueprint("account", __name__, template_folder="templates")
 
-    def page(form: Form[Withdrawal]) -> tuple[str, HTTPStatus]:
+    def page(form: Form[Body]) -> tuple[str, HTTPStatus]:
         try:
             found, status = account.show(), HTTPStatus.OK
         except PeerUnavailable:
@@ -40,11 +36,11 @@ def blueprint(site: Site, account: ContractAccount, held: Callable[[], int] | No
 
     @routes.get("/account")
     def show() -> ResponseReturnValue:
-        return page(Form(Withdrawal, ()))
+        return page(Form(Body, ()))
 
     @routes.post("/account/withdraw")
     def withdraw() -> ResponseReturnValue:
-        form = Form(Withdrawal, ())
+        form = Form(Body, ())
 
         def act() -> Response:
             account.withdraw()

@@ -139,11 +139,13 @@ class Form(Generic[AnyBody]):
 
 
 def _field(schema: Schema, name: str) -> Field:
-    part, required = schema, True
+    part, required, chosen = schema, True, False
     for step in name.split("."):
         part = _resolved(part, schema)
         if "prefixItems" in part:
             part = {**part["prefixItems"][int(step)], **_item(part.get("default"), int(step))}
+        elif "items" in part:  # of a list that may be empty: people may choose to have this item
+            part, required, chosen = part["items"], False, True
         else:
             required = required and step in part.get("required", ())
             part = {**part["properties"][step], **_item(part.get("default"), step)}
@@ -156,7 +158,7 @@ def _field(schema: Schema, name: str) -> Field:
         required=required,
         low=part.get("minimum"),
         high=part.get("maximum"),
-        choices=tuple(str(choice) for choice in part.get("enum", ())),
+        choices=(("",) if chosen else ()) + tuple(str(choice) for choice in _choices(part)),
     )
 
 
@@ -176,8 +178,12 @@ def _resolved(part: Schema, schema: Schema) -> dict[str, Any]:
     return dict(part)
 
 
+def _choices(part: Schema) -> Sequence[Any]:
+    return [part["const"]] if "const" in part else part.get("enum", ())
+
+
 def _kind(part: Schema) -> str:
-    if "enum" in part:
+    if _choices(part):
         return "choice"
     if part.get("format") == "password":
         return "password"

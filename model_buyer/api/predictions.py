@@ -77,6 +77,12 @@ class PredictionSummary(Body):
     created: datetime
 
 
+class PredictionPage(Page):
+    """Which predictions: all, or those with one model."""
+
+    model_id: uuid.UUID | None = None
+
+
 class PredictionList(Listing):
     """Some of one's predictions, the newest first, without the values."""
 
@@ -171,9 +177,9 @@ class OwnPredictions:
             return _document(*self._predictions.predict_file(model, body.file_id))
         return _document(*self._predictions.predict_rows(model, body.rows or []))
 
-    def list_all(self, page: Page) -> PredictionList:
+    def list_all(self, page: PredictionPage) -> PredictionList:
         """List one's predictions."""
-        found, total = self._predictions.page(self._access.user().id, page.limit, page.offset)
+        found, total = self._predictions.page(self._access.user().id, page.limit, page.offset, page.model_id)
         listed = [PredictionSummary(**_summary(prediction)) for prediction in found]
         return PredictionList(predictions=listed, total=total, limit=page.limit, offset=page.offset)
 
@@ -231,7 +237,7 @@ def blueprint(own: OwnPredictions) -> Routes:
         return own.predict(body)
 
     @routes.get("/predictions", responses={HTTPStatus.OK: PredictionList})
-    def list_all(query: Page) -> PredictionList:
+    def list_all(query: PredictionPage) -> PredictionList:
         """List one's predictions."""
         return own.list_all(query)
 
