@@ -162,8 +162,9 @@ def blueprint(
         if recorded := found.recorded:
             scale = model.parsed_order.target_scale**2
             told = tell(recorded, found.events, found.made, verification.own, scale, site.language())
+        as_part = "HX-Request" in request.headers
         html = render_template(
-            "record_part.html" if "HX-Request" in request.headers else "record_page.html",
+            "record_part.html" if as_part else "record_page.html",
             model=model,
             over=model.status in OVER,
             own=verification.own,
@@ -173,7 +174,7 @@ def blueprint(
             deadline=recorded and datetime.fromtimestamp(recorded.training.deadline, UTC),
             told=told,
         )
-        return html, HTTPStatus.OK if recorded else HTTPStatus.SERVICE_UNAVAILABLE
+        return html, HTTPStatus.OK if recorded or as_part else HTTPStatus.SERVICE_UNAVAILABLE
 
     @routes.route("/training/<uuid:model_id>/end", methods=["GET", "POST"])
     def end(model_id: uuid.UUID) -> ResponseReturnValue:
@@ -225,7 +226,7 @@ def blueprint(
 
         return site.submit(form, act, lambda: _training(model_id, file_form=form))
 
-    @routes.get("/predictions")
+    @routes.get("/prediction")
     def predictions() -> str:
         model_id = request.args.get("model_id", type=uuid.UUID)
         listed = own.list_all(PredictionPage(limit=20, offset=_offset(), model_id=model_id))

@@ -19,6 +19,8 @@ _AMOUNTS = frozenset({"amount", "bond"})
 _ABOUT = ("owner", "receiver", "disputer")
 """Values of events that are the account which they are about."""
 
+_COUNTED = ("rows", "iteration")
+
 
 @dataclass(frozen=True)
 class Line:
@@ -92,8 +94,9 @@ def tell(
     lists: list[list[Line]] = [[], []]
     for event, by in zip(events, made, strict=True):
         values = {name: _readable(name, value, scale, t) for name, value in event.values.items()}
+        count = next((int(event.values[name]) for name in _COUNTED if name in event.values), None)
         line = Line(
-            text=t(f"record.{event.name}", **values),
+            text=t(f"record.{event.name}", count=count, **values),
             about=next((event.values[name] for name in _ABOUT if name in event.values), None),
             reason=event.values.get("reason"),
             sender=by.sender,

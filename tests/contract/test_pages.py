@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from commons.chain.marketplace import Outcome
+from commons.chain.marketplace import Status as ChainStatus
 from commons.journal import Journal
 from model_buyer.answering import ASKED
 from model_buyer.storage import Status
@@ -179,3 +180,21 @@ def test_api_has_the_record_in_parts(world: World, buyer: Buyer) -> None:
     part = buyer.get(f"/models/{training_id}/record?limit=3&offset=4", **token).get_json()
     assert part["events"] == whole["events"][4:7] and part["total"] == len(events)
     assert buyer.get(f"/models/{uuid.uuid4()}/record", **token).status_code == 404
+
+
+def test_order_is_cancelled_by_click_until_somebody_has_accepted_it(world: World, buyer: Buyer) -> None:
+    for accepted, status in ((False, 303), (True, 409)):
+        training_id = world.order()
+        buyer.model(Status.INITIATED, id=training_id)
+        if accepted:
+            world.owners[0].accept_training(training_id, 10)
+        asked = buyer.get(f"/training/{training_id}/end").text
+        assert "Cancel this order?" in asked
+        (seen,) = re.findall(r'name="updated" value="([^"]+)"', asked)
+        answer = buyer.post(f"/training/{training_id}/end", {"updated": seen})
+        assert answer.status_code == status
+        assert world.status(training_id) is (ChainStatus.OPEN if accepted else ChainStatus.CANCELLED)
+        if accepted:
+            assert 'role="alert"' in answer.text and "1 data owners have accepted" in answer.text
+        else:
+            assert "its payment refunded" in buyer.get(answer.headers["Location"]).text

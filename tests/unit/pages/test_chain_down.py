@@ -30,5 +30,6 @@ def test_record_says_what_is_known_while_the_chain_is_down(buyer: Buyer) -> None
     assert "The chain does not answer now" in shown.text
     assert "Proved to the others" in shown.text  # the key
     assert shown.text.count("Chain does not answer</span>") == 3  # order, result, transcript
+    assert buyer.get(f"/training/{model.id}/record", **{"HX-Request": "true"}).status_code == 200  # it is put in place
     token = {"Authorization": f"Bearer {buyer.token()}", "Accept": "application/json"}
     assert buyer.get(f"/models/{model.id}/record", **token).status_code == 503

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from typing import Any
 
@@ -112,45 +111,83 @@ def test_a_training_shows_every_payment_and_contribution(buyer: Buyer) -> None:
     assert f'aria-label="{validator}: 1\N{NO-BREAK SPACE}ETH"' in shown
 
 
-def test_one_row_is_predicted_by_form(buyer: Buyer) -> None:
-    model = buyer.model()
-    answer = buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "-0.5"})
-    assert answer.status_code == 303
-    assert ">1.5</td>" in buyer.get(answer.headers["Location"]).text  # 1 + 2 · 1 + 3 · (−0.5)
+def test_standardisation_is_ordered_by_choice_and_its_limit_is_told_beside_it(buyer: Buyer) -> None:
+    field = "data_requirements.features.pre_processing.0.method"
+    assert [step.method for step in ordered(**{field: "standard"}).data_requirements.features.pre_processing] == [
+        "standard"
+    ]
+    page = buyer.get("/order").text
+    assert f'aria-describedby="{field}-help"' in page
+    assert "who orders and also has one of the trainers" in page
+    refused = buyer.post(
+        "/order", FILLED | {field: "standard", "participants.wanted": "3", "participants.minimum": "3"}
+    )
+    assert refused.status_code == 422
+    assert 'id="participants.minimum-error"' in refused.text and "ask for more owners" in refused.text
+    assert '<option value="standard" selected>' in refused.text
 
 
-def test_a_row_that_cannot_be_predicted_is_shown_again(buyer: Buyer) -> None:
-    model = buyer.model()
-    answer = buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "tall"})
-    assert answer.status_code == 422
-    assert '<a href="#rows.0.1">bmi</a>' in answer.text and "must be a number" in answer.text
-    assert f'href="/training/{model.id}?language=es"' in answer.text
+def test_every_field_of_an_order_is_explained_and_has_its_default(buyer: Buyer) -> None:
+    page = buyer.get("/order").text
+    names = re.findall(r'<(?:input|select|textarea)[^>]* name="([^"]+)"', page)
+    assert set(names) == {*ORDER, *HYPER_PARAMETERS, *TERMS}
+    explained = set(re.findall(r'<small id="([^"]+)-help">', page))
+    assert set(names) - explained == set()
+    empty = set(re.findall(r'<input[^>]* value=""[^>]* name="([^"]+)"', page))
+    assert all(name == "name" or "range" in name or "value" in name for name in empty)
 
 
-def test_a_file_is_predicted_and_kept_by_nobody(buyer: Buyer) -> None:
-    model = buyer.model()
-    sent = {"file": (io.BytesIO(b"age,bmi,y\n0,0,1\n1,1,6\n"), "rows.csv")}
-    answer = buyer.post(f"/training/{model.id}/predict-file", sent)
-    assert answer.status_code == 303
-    shown = buyer.get(answer.headers["Location"]).text
-    assert ">1</td>" in shown and ">6</td>" in shown and "R²" in shown
-    assert not list((buyer.folder / "files").iterdir())
+def test_trainings_under_way_show_how_far_they_are_and_are_asked_for_again(buyer: Buyer) -> None:
+    finished = buyer.model(Status.FINISHED)
+    assert "hx-trigger" not in buyer.get("/").text
+    model = buyer.model(Status.IN_PROGRESS)
+    buyer.storage.add_metric(model.id, 0, 10**18)
+    buyer.storage.add_metric(model.id, 5, 5 * 10**17)
+    whole, part = buyer.get("/").text, buyer.get("/", **{"HX-Request": "true"}).text
+    assert '<progress value="5" max="20"' in whole and whole.count("<progress") == 1
+    assert 'hx-trigger="every 5s"' in whole and part.strip() in whole and "<html" not in part
+    assert f"/training/{finished.id}" in part
 
 
-def test_a_file_that_does_not_match_is_refused_beside_its_field(buyer: Buyer) -> None:
-    model = buyer.model()
-    sent = {"file": (io.BytesIO(b"age,weight\n0,0\n"), "rows.csv")}
-    answer = buyer.post(f"/training/{model.id}/predict-file", sent)
-    assert answer.status_code == 422 and "the file has no column &#39;bmi&#39;" in answer.text
-    assert not list((buyer.folder / "files").iterdir())
-    assert buyer.post(f"/training/{model.id}/predict-file", {}).status_code == 415
+def test_the_first_visitor_is_told_what_to_do(buyer: Buyer) -> None:
+    page = buyer.get("/").text
+    assert page.count("<li>Order one") == 1 and 'href="/order"' in page
 
 
-def test_download_is_that_of_the_api(buyer: Buyer) -> None:
-    model = buyer.model()
-    by_page = buyer.get(f"/training/{model.id}/download?format=sklearn")
-    bearer = {"Authorization": f"Bearer {buyer.token()}"}
-    by_api = buyer.get(f"/models/{model.id}/download?format=sklearn", **bearer)
-    assert by_page.data == by_api.data
-    assert by_page.headers["Content-Disposition"] == by_api.headers["Content-Disposition"]
-    assert buyer.get(f"/training/{model.id}/download?format=exe").status_code == 422
+def test_a_training_under_way_shows_what_it_would_cost_now(buyer: Buyer) -> None:
+    model = buyer.model(Status.IN_PROGRESS)
+    assert "In escrow" in buyer.get(f"/training/{model.id}").text
+    buyer.storage.add_metric(model.id, 0, 10**18)
+    buyer.storage.add_metric(model.id, 5, 5 * 10**17)
+    page = buyer.get(f"/training/{model.id}").text
+    # Of 5 ether: a tenth, a fifth, and of seven tenths a tenth and half of the rest.
+    assert "<dd>3.425\N{NO-BREAK SPACE}ETH</dd>" in page and "50.0\N{NO-BREAK SPACE}%" in page
+
+
+def test_what_is_over_is_removed_after_it_was_confirmed(buyer: Buyer) -> None:
+    model = buyer.model(Status.FINISHED)
+    assert f'href="/training/{model.id}/end"' in buyer.get(f"/training/{model.id}").text
+    asked = buyer.get(f"/training/{model.id}/end").text
+    assert "Remove this training?" in asked and "what was predicted with it is deleted" in asked
+    (seen,) = re.findall(r'name="updated" value="([^"]+)"', asked)
+    answer = buyer.post(f"/training/{model.id}/end", {"updated": seen})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/")
+    assert "The training was removed." in buyer.get("/").text
+    assert buyer.get(f"/training/{model.id}").status_code == 404
+
+
+def test_what_has_changed_since_it_was_seen_is_not_removed(buyer: Buyer) -> None:
+    model = buyer.model(Status.FAILED)
+    (seen,) = re.findall(r'name="updated" value="([^"]+)"', buyer.get(f"/training/{model.id}/end").text)
+    buyer.storage.move(model.id, reason="something else")
+    answer = buyer.post(f"/training/{model.id}/end", {"updated": seen})
+    assert answer.status_code == 409 and "it has changed since you saw it" in answer.text
+    assert buyer.get(f"/training/{model.id}").status_code == 200
+    assert buyer.post(f"/training/{model.id}/end").status_code == 422
+
+
+def test_what_is_under_way_or_cancelled_is_not_offered_to_be_ended(buyer: Buyer) -> None:
+    for status in (Status.IN_PROGRESS, Status.CANCELLED):
+        model = buyer.model(status)
+        assert "/end" not in buyer.get(f"/training/{model.id}").text
+        assert buyer.get(f"/training/{model.id}/end").headers["Location"] == f"/training/{model.id}"
