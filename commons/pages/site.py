@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
@@ -174,7 +175,9 @@ class Site:
     def _problem(self, problem: Problem, answer: Response) -> Response:
         page = self._accounts.access.on_page()
         if problem.status == HTTPStatus.UNAUTHORIZED and page and request.endpoint != "site.log_in":
-            login = url_for("site.log_in", next=request.full_path.rstrip("?") if request.method == "GET" else None)
+            # What a script asks for is a part of the page that it belongs to, or a stream: nothing to come back to.
+            asked = re.sub("^https?://[^/]*", "", request.headers.get("HX-Current-URL", "")) or request.full_path
+            login = url_for("site.log_in", next=asked.rstrip("?") if request.method == "GET" else None)
             if "HX-Request" not in request.headers:
                 return make_response(redirect(login, HTTPStatus.SEE_OTHER))
             answer = Response(status=HTTPStatus.UNAUTHORIZED)

@@ -13,7 +13,7 @@ import pytest
 from commons.pages.site import STATIC
 from commons.protocol.messages import DataRequirements, Features, Target
 from model_buyer.storage import Status
-from tests.unit.pages.buyer import Buyer
+from tests.unit.pages.buyer import ORIGIN, Buyer
 
 ROW = re.compile(r"\| (\S+) \| .* \| ([0-9a-f]{64}) \|")
 
@@ -156,3 +156,6 @@ def test_who_is_logged_out_meanwhile_is_sent_to_log_in_by_scripts_too(buyer: Buy
     answer = buyer.get(f"/training/{model.id}/events", **{"HX-Request": "true"})
     assert answer.status_code == 401
     assert answer.headers["HX-Redirect"].startswith("/login?next=/training/")
+    page = {"HX-Request": "true", "HX-Current-URL": f"{ORIGIN}/training/{model.id}?language=es"}
+    answer = buyer.get(f"/training/{model.id}/events", **page)
+    assert answer.headers["HX-Redirect"] == f"/login?next=/training/{model.id}?language%3Des"
