@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from commons.database import now
@@ -18,14 +19,14 @@ WAIT_S = 0.08
 
 @dataclass(frozen=True)
 class Sight:
-    """What is known of the account: ``contract`` is None before the chain answered first, at the time ``seen``.
+    """What is known of the account: ``contract`` as it was at the time ``seen``, None before the chain answered first.
 
-    ``current`` says whether it has answered now.
+    ``failed`` says that the last look that has ended got no answer.
     """
 
-    contract: Contract | None
-    seen: datetime | None
-    current: bool
+    contract: Contract | None = None
+    seen: datetime | None = None
+    failed: bool = False
 
 
 class Glances:
@@ -41,8 +42,8 @@ class Glances:
         self._look = look
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="account")
         self._lock = threading.Lock()
-        self._looking: Future[Contract] | None = None
-        self._last: tuple[Contract | None, datetime | None] = None, None
+        self._looking: Future[None] | None = None
+        self._last = Sight()
 
     def sight(self) -> Sight:
         """Return what the chain says if it does so soon, else what it said last; a later call may get the answer."""
@@ -50,14 +51,12 @@ class Glances:
             if self._looking is None or self._looking.done():
                 self._looking = self._executor.submit(self._ask)
             looking = self._looking
-        try:
+        with suppress(TimeoutError):
             looking.result(WAIT_S)
-            current = True
-        except (TimeoutError, DeltaMLError):
-            current = False
-        return Sight(*self._last, current)
+        return self._last
 
-    def _ask(self) -> Contract:
-        found = self._look()
-        self._last = found, now()
-        return found
+    def _ask(self) -> None:
+        try:
+            self._last = Sight(self._look(), now())
+        except DeltaMLError:
+            self._last = replace(self._last, failed=True)

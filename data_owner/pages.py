@@ -11,6 +11,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from commons.chain.settlement import trainer_count
+from commons.chain.training import WHOLE
 from commons.http.documents import Page
 from commons.pages.forms import Field, Form
 from commons.pages.site import Site
@@ -22,7 +23,7 @@ from data_owner.api.datasets import Datasets
 from data_owner.api.models import Filter, Overview, Requests
 from data_owner.api.registration import Registering
 from data_owner.histograms import Histogram
-from data_owner.storage import Status
+from data_owner.storage import Dataset, Status
 
 OVER = frozenset({Status.FINISHED, Status.FAILED})
 SHOWN_COLUMNS = 50
@@ -76,7 +77,7 @@ def blueprint(
             overview = requests.show(training_id)
             return Frame(render_template("live.html", overview=overview), _points(overview), _over(overview))
 
-        return streams.follow(training_id, site.language().code, render)
+        return streams.follow(training_id, f"{site.language().code} {access.user().role}", render)
 
     @routes.route("/training/<uuid:training_id>/accept", methods=["GET", "POST"])
     def accept(training_id: uuid.UUID) -> ResponseReturnValue:
@@ -89,13 +90,13 @@ def blueprint(
         def page() -> str:
             overview = requests.show(training_id)
             order = overview.training.parsed_order
-            wanted = order.participants.wanted
-            share = round(order.participants.validator_share * 10**18)
+            fewest, share = order.participants.minimum, round(order.participants.validator_share * WHOLE)
             return render_template(
                 "accept.html",
                 overview=overview,
                 form=form,
-                validators=wanted - trainer_count(wanted, share),
+                own=_ranges(overview.fitting),
+                validators=fewest - trainer_count(fewest, share),
                 few=len(order.data_requirements.features.list) <= FEW_FEATURES,
             )
 
@@ -173,6 +174,15 @@ def blueprint(
         return Page(limit=limit, offset=min(max(request.args.get("offset", 0, type=int), 0), 2**31 - 1))
 
     return routes
+
+
+def _ranges(dataset: Dataset | None) -> dict[str, tuple[float, float]]:
+    """Return the bounds of a dataset's columns by their names without regard to case."""
+    if dataset is None:
+        return {}
+    table = dataset.table
+    bounds = zip(table.minima.tolist(), table.maxima.tolist(), strict=True)
+    return dict(zip(map(str.casefold, table.columns), bounds, strict=True))
 
 
 def _over(overview: Overview) -> bool:

@@ -158,6 +158,7 @@ class Storage:
         """Add a dataset."""
         with self._database.write() as session:
             session.add(dataset)
+        self._tell_offered()
 
     def datasets(self) -> list[Dataset]:
         """Return every dataset, the newest first."""
@@ -182,6 +183,14 @@ class Storage:
             if session.scalars(select(Training.id).where(Training.dataset_id == dataset_id).limit(1)).first():
                 raise Conflict(f"dataset {dataset_id} is the one that a training was accepted with")
             session.delete(dataset)
+        self._tell_offered()
+
+    def _tell_offered(self) -> None:
+        # What is on offer may fit, or fit no more.
+        with self._database.read() as session:
+            offered = list(session.scalars(select(Training.id).where(Training.status == Status.OFFERED)))
+        for training_id in offered:
+            self.changes.tell(training_id)
 
     def offer(self, training: Training) -> None:
         """Add a training request, unless it is known already."""

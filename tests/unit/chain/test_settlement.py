@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commons.chain.settlement import contribution_shares, improvement, settle, trainer_count
+from commons.chain.settlement import contribution_shares, improvement, prospects, settle, trainer_count
 from commons.chain.training import WHOLE, Result
 
 ETHER = 10**18
@@ -139,3 +139,40 @@ def test_the_digest_is_the_hash_of_the_abi_encoding() -> None:
 def test_the_digest_binds_every_field(field: str) -> None:
     changed = {"contributions": (1, 3), "model_hash": bytes(32)}.get(field, 12)
     assert result(**{field: changed}).digest() != result().digest()
+
+
+@given(
+    escrow=st.integers(1, 10**24),
+    fixed_share=st.integers(0, WHOLE),
+    validator_share=st.integers(WHOLE // 10, 9 * WHOLE // 10),
+    bounds=st.tuples(st.integers(3, 12), st.integers(0, 12)),
+    data=st.data(),
+)
+def test_who_answers_is_paid_within_its_prospects(
+    escrow: int, fixed_share: int, validator_share: int, bounds: tuple[int, int], data: st.DataObject
+) -> None:
+    fewest, most = bounds[0], sum(bounds)
+    promised = prospects(escrow, fixed_share, validator_share, (fewest, most))
+    owners = data.draw(st.integers(fewest, most))
+    trainers = trainer_count(owners, validator_share)
+    contributions = data.draw(st.tuples(*[st.integers(0, 10)] * trainers))
+    split = settle(
+        escrow,
+        fixed_share,
+        result(
+            final_mse=data.draw(st.integers(0, 1000)),
+            contributions=contributions,
+            trainers_answered=(True,) * trainers,
+            validators_answered=(True,) * (owners - trainers),
+        ),
+    )
+    assert all(promised.trainer[0] <= wei <= promised.trainer[1] for wei in split.trainers)
+    assert all(promised.validator[0] <= wei <= promised.validator[1] for wei in split.validators)
+
+
+def test_prospects_are_reached() -> None:
+    assert prospects(5 * ETHER, WHOLE // 10, 3 * WHOLE // 10, (3, 10)).validator == (ETHER // 3, ETHER)
+    alone = settle(5 * ETHER, WHOLE // 10, result(final_mse=0, contributions=(1, 0)))
+    nothing = settle(5 * ETHER, WHOLE // 10, result(final_mse=1000))
+    promised = prospects(5 * ETHER, WHOLE // 10, 3 * WHOLE // 10, (3, 3)).trainer
+    assert promised == (nothing.trainers[0], alone.trainers[0])

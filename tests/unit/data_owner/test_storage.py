@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -134,3 +134,28 @@ def test_trainings_are_listed_by_status_with_the_newest_first(storage: Storage) 
     listed = [found.id for found in storage.trainings((Status.INITIATED,))]
     assert listed.index(second) < listed.index(first)
     assert {found.status for found in storage.trainings((Status.INITIATED,))} == {"INITIATED"}
+
+
+def test_who_waits_is_woken_by_what_is_new_alone(storage: Storage) -> None:
+    training_id, finished = offered(storage), offered(storage, Status.FINISHED)
+
+    def news(training_id: uuid.UUID, act: Callable[[], object]) -> int:
+        before = storage.changes.count(training_id)
+        act()
+        return storage.changes.count(training_id) - before
+
+    assert news(training_id, lambda: storage.move(training_id, Status.OFFERED, reason="x")) == 1
+    assert news(training_id, lambda: storage.move(training_id, Status.OFFERED, reason="x")) == 0
+    assert news(training_id, lambda: storage.add_metric(training_id, 0, 7)) == 1
+    rows = dataset(storage)
+    assert news(training_id, lambda: dataset(storage)) == 1, "it may fit now"
+    assert news(finished, lambda: storage.delete_dataset(rows.id)) == 0
+    assert news(training_id, lambda: storage.claim(training_id, dataset(storage).id)) == 2
+
+
+def test_registration_is_remembered_with_the_url_that_the_aggregator_knows(storage: Storage) -> None:
+    assert storage.registration("http://a") is None
+    for url in ("http://old", "http://new"):
+        storage.note_registration("http://a", url)
+    found = storage.registration("http://a")
+    assert found is not None and found.url == "http://new"
