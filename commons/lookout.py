@@ -55,9 +55,9 @@ class _Watched(Generic[View]):
 
 
 class Lookout(Generic[Key, View]):
-    """Shows at once what was seen last, and looks again beside, when somebody asks and it is no longer fresh.
+    """Shows what was seen last, and looks again beside, when somebody asks and it is no longer fresh.
 
-    Nobody waits for what is looked at, and nothing is looked at that nobody asks for.
+    Nobody waits longer than they care to, and nothing is looked at that nobody asks for.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Lookout(Generic[Key, View]):
         key
             Which one.
         patience_s : float
-            Seconds to wait at most if nothing is known of it yet.
+            Seconds to wait at most for a new look, if there was none of late.
         """
         with self._lock:
             watched = self._watched.setdefault(key, _Watched())
@@ -92,8 +92,8 @@ class Lookout(Generic[Key, View]):
             idle = watched.looking is None or watched.looking.done()
             if idle and (watched.looking is None or time.monotonic() - watched.looked > self._fresh_s):
                 watched.looking = self._executor.submit(self._refresh, key, watched)
-            looking, seen = watched.looking, watched.seen
-        if seen == Seen() and looking is not None and patience_s:
+            looking = watched.looking
+        if looking is not None:
             wait((looking,), patience_s)
         return watched.seen
 

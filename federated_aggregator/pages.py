@@ -12,7 +12,7 @@ from flask import Blueprint, render_template, request
 from commons.http.documentation import VERSION
 from commons.http.documents import Page
 from federated_aggregator.answer_times import LAST
-from federated_aggregator.status import Watch
+from federated_aggregator.status import PATIENCE_S, Watch
 
 PAGE = 20
 """Trainings, or owners, on a page."""
@@ -36,28 +36,28 @@ def blueprint(watch: Watch) -> Blueprint:
 
     @routes.get("/")
     def overview() -> str:
-        return render_template("overview.html", **_overview())
+        return render_template("overview.html", **_overview(PATIENCE_S))
 
     @routes.get("/now")
     def overview_now() -> str:
-        return render_template("overview_now.html", **_overview())
+        return render_template("overview_now.html", **_overview(0.0))
 
     @routes.get("/training/<uuid:training_id>")
     def training(training_id: uuid.UUID) -> str:
-        return render_template("training.html", **_training(training_id))
+        return render_template("training.html", **_training(training_id, PATIENCE_S))
 
     @routes.get("/training/<uuid:training_id>/now")
     def training_now(training_id: uuid.UUID) -> str:
-        return render_template("training_now.html", **_training(training_id))
+        return render_template("training_now.html", **_training(training_id, 0.0))
 
-    def _overview() -> Mapping[str, Any]:
+    def _overview(patience_s: float) -> Mapping[str, Any]:
         trainings = Page(limit=PAGE, offset=request.args.get("offset", 0, type=int))
         owners = Page(limit=PAGE, offset=request.args.get("owners", 0, type=int))
-        status = watch.overview(trainings, owners)
+        status = watch.overview(trainings, owners, patience_s)
         return {"status": status, "trainings": trainings, "owners": owners, "version": VERSION, "last": LAST}
 
-    def _training(training_id: uuid.UUID) -> Mapping[str, Any]:
-        status = watch.training(training_id)
+    def _training(training_id: uuid.UUID, patience_s: float) -> Mapping[str, Any]:
+        status = watch.training(training_id, patience_s)
         return {
             "status": status,
             "bars": bars(status.durations),

@@ -35,7 +35,7 @@ SHOWN_FAILURES = 20
 KEPT = 256
 """Trainings of which what does not change is kept in memory."""
 PATIENCE_S = 1.0
-"""How long a page waits for a chain of which nothing is known yet."""
+"""How long a page waits for the chain, before it shows what was seen last. What keeps it up to date does not wait."""
 NEWEST = 2**31 - 1
 """A round that no training comes to."""
 
@@ -210,6 +210,11 @@ class Detail:
     root: str | None
     chain: Seen[TrainingView]
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing will change any more, here and as far as it is known on chain."""
+        return self.line.over and self.chain.view is not None and self.chain.view.status.is_final
+
     def round_s(self, share: float) -> float | None:
         """Return the seconds that so large a share of the rounds took at most."""
         return nearest_rank(sorted(self.durations), share)
@@ -271,8 +276,16 @@ class Watch:
         self._rounds = Memory[list[datetime]]()
         self._finished = Memory[Line]()
 
-    def overview(self, trainings: Page, owners: Page) -> Overview:
-        """Return the service at a glance, with that part of its trainings and of its owners."""
+    def overview(self, trainings: Page, owners: Page, patience_s: float) -> Overview:
+        """Return the service at a glance.
+
+        Parameters
+        ----------
+        trainings, owners : Page
+            Which of them.
+        patience_s : float
+            Seconds to wait for the chain at most.
+        """
         found, total = self._storage.training_page(trainings.limit, trainings.offset)
         registered, total_owners = self._storage.data_owner_page(owners.limit, owners.offset)
         failures = self._times.failures()
@@ -295,12 +308,12 @@ class Watch:
             total_owners=total_owners,
             failures=failures[:SHOWN_FAILURES],
             failed_questions=sum(counts.values()),
-            chain=self._chain.see(self._address, PATIENCE_S),
+            chain=self._chain.see(self._address, patience_s),
             busy=len(self._driver.busy()),
         )
 
-    def training(self, training_id: uuid.UUID) -> Detail:
-        """Return one training; NotFound if there is none of that id."""
+    def training(self, training_id: uuid.UUID, patience_s: float) -> Detail:
+        """Return one training; NotFound if there is none of that id. `patience_s` as for the overview."""
         training = self._storage.training(training_id)
         failures = self._times.failures(training_id)
         line = self._line(training, {training_id: sum(failure.count for failure in failures)})
@@ -336,7 +349,7 @@ class Watch:
             entries=entries,
             size=size,
             root=None if training.outcome is None else training.outcome["transcript_root"],
-            chain=self._on_chain.see(training_id, PATIENCE_S),
+            chain=self._on_chain.see(training_id, patience_s),
         )
 
     def _line(self, training: Training, failures: Mapping[uuid.UUID, int]) -> Line:

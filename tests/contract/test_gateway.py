@@ -34,7 +34,9 @@ def test_a_mined_transaction_tells_where_and_how_much(world: World) -> None:
 def test_the_chain_and_its_clock(world: World) -> None:
     assert world.buyer.chain_id == 31337
     world.pass_time(1000)
-    assert world.buyer.now() >= world.web3.eth.get_block("latest")["timestamp"]
+    latest = world.web3.eth.get_block("latest")
+    assert world.buyer.now() >= latest["timestamp"]
+    assert world.buyer.head() == (latest["number"], latest["timestamp"])
 
 
 def test_an_error_names_its_values() -> None:

@@ -197,3 +197,36 @@ def test_as_many_trainings_advance_at_once_as_there_are_threads() -> None:
         assert len(steps.begun) == 2
         steps.gate.set()
         until(lambda: sorted(steps.ended) == trainings)
+
+
+@pytest.mark.usefixtures("frequent_polls")
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PeerUnavailable("the buyer is away"), "the buyer is away"),
+        (Conflict("not now"), "Conflict: not now"),
+        (ZeroDivisionError("a secret"), "ZeroDivisionError"),
+    ],
+)
+def test_trouble_of_a_training_is_told_until_a_step_succeeds(error: Exception, text: str) -> None:
+    errors: list[Exception] = [error]
+
+    def advance(training_id: uuid.UUID) -> None:
+        if training_id == ONE and errors:
+            raise errors[0]
+
+    with running(Driver(lambda: [ONE, OTHER], advance)) as driver:
+        until(lambda: driver.trouble(ONE) == text)
+        assert driver.trouble(OTHER) is None
+        errors.clear()
+        until(lambda: driver.trouble(ONE) is None)
+
+
+@pytest.mark.usefixtures("rare_polls")
+def test_trainings_that_are_stepped_are_told() -> None:
+    steps = Steps()
+    steps.gate.clear()
+    with running(Driver(lambda: [ONE], steps)) as driver:
+        until(lambda: driver.busy() == {ONE})
+        steps.gate.set()
+        until(lambda: driver.busy() == frozenset())

@@ -140,3 +140,16 @@ def test_last_round_is_that_of_the_kind_and_the_training(journal: Journal) -> No
     journal.keep(TRAINING, "score", 11, b"question", b"answer")
     journal.keep(uuid.UUID(int=8), "update", 12, b"question", b"answer")
     assert (journal.last(TRAINING, "update"), journal.last(TRAINING, "score")) == (10, 11)
+
+
+def test_times_and_size_are_told_without_the_contents(journal: Journal) -> None:
+    began = now()
+    for round_ in range(4):
+        journal.keep(TRAINING, "round", round_, bytes(1000), b"answer")
+    journal.keep(TRAINING, "header", 0, bytes(10), b"")
+    journal.keep(uuid.UUID(int=8), "round", 2, b"of another training", b"")
+    times = journal.times(TRAINING, "round", 1, 2)
+    assert list(times) == [1, 2] and began <= times[1] <= times[2] <= now()
+    assert journal.times(TRAINING, "round", 4, 9) == {}
+    assert journal.size(TRAINING) == (5, 4010)
+    assert journal.size(uuid.UUID(int=9)) == (0, 0)

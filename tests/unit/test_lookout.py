@@ -61,7 +61,7 @@ def test_what_is_stale_is_shown_until_the_next_look_is_done() -> None:
     lookout = Lookout(sight, fresh_s=0)
     first = lookout.see("chain", 10)
     sight.open.clear()
-    assert lookout.see("chain", 10) == first == lookout.see("chain", 10)
+    assert lookout.see("chain") == first == lookout.see("chain", 0.01)
     sight.open.set()
     until(lookout, "chain", "chain 2")
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from commons.chain.marketplace import Status as ChainStatus
 from commons.database import now
 from commons.errors import PeerRefused, PeerUnavailable
 from federated_aggregator.answer_times import AnswerTimes
+from federated_aggregator.chain_view import TrainingView
 from federated_aggregator.pages import bars, points
 from federated_aggregator.storage import Status
 from tests.unit.accounts import account
@@ -128,15 +130,28 @@ def test_stages_of_a_training_are_told_apart(aggregator: Aggregator) -> None:
     assert stage().startswith("Over") and stage().endswith("ago")
 
 
-def test_finished_training_is_no_longer_asked_for(aggregator: Aggregator) -> None:
+def test_finished_training_has_the_root_of_its_transcript_and_no_pace(aggregator: Aggregator) -> None:
     training_id = aggregator.running(rounds=20)
-    assert "hx-get" in aggregator.get(f"/training/{training_id}").text
+    assert figure(aggregator.get(f"/training/{training_id}").text, "Root of the transcript") == "once there is a result"
     aggregator.storage.move(training_id, outcome={"transcript_root": "ab" * 32}, delivered=True)
     aggregator.storage.move(training_id, Status.FINISHED)
-    shown = aggregator.get(f"/training/{training_id}").text
-    assert "hx-get" not in shown
-    assert figure(shown, "Root of the transcript") == "ab" * 32
+    assert figure(aggregator.get(f"/training/{training_id}").text, "Root of the transcript") == "ab" * 32
     assert cells(aggregator.get("/").text, str(training_id)[:8])[4:6] == ["–", "30"]
+
+
+@pytest.mark.parametrize(("on_chain", "asked"), [(ChainStatus.TRAINING, True), (ChainStatus.FINISHED, False)])
+def test_page_is_asked_for_again_until_the_training_is_over_on_chain_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_chain: ChainStatus, asked: bool
+) -> None:
+    view = TrainingView(on_chain, accepted=3, recorded=1, deadline=None, dispute=None)
+    monkeypatch.setattr("federated_aggregator.chain_view.ChainViews.training", lambda self, training_id: view)
+    aggregator = Aggregator(tmp_path)
+    aggregator.sign_up()
+    path = f"/training/{aggregator.running(rounds=20)}"
+    assert "hx-get" in aggregator.get(path).text
+    aggregator.storage.move(uuid.UUID(path[-36:]), Status.FINISHED)
+    assert ("hx-get" in aggregator.get(path).text) is asked
+    aggregator.close()
 
 
 def test_failed_training_says_why_and_hides_markup_of_others(aggregator: Aggregator) -> None:

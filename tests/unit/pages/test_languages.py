@@ -149,3 +149,29 @@ def test_a_number_with_a_comma_is_refused_and_never_read_as_another(buyer: Buyer
     for name in sent:
         reason = re.search(f'id="{re.escape(name)}-error">([^<]*)<', answer.text)
         assert reason and "con los decimales después de un punto" in reason[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0, "0 ms"),
+        (-3, "0 ms"),
+        (0.4567, "457 ms"),
+        (12.34, "12.3 s"),
+        (60, "1 min 0 s"),
+        (3599, "59 min 59 s"),
+        (3 * 3600 + 5 * 60, "3 h 5 min"),
+        (50 * 3600, "2 d 2 h"),
+    ],
+)
+def test_durations_are_written_in_their_two_largest_units(seconds: float | None, text: str) -> None:
+    assert Language("en", CATALOGUE).duration(seconds).replace("\N{NO-BREAK SPACE}", " ") == text
+
+
+def test_ages_are_in_seconds_and_volumes_in_steps_of_a_thousand() -> None:
+    english, spanish = Language("en", CATALOGUE), Language("es", CATALOGUE)
+    ages = [english.age(seconds) for seconds in (-0.1, 0.2, 59.2, 61)]
+    assert ages == [text.replace(" ", "\N{NO-BREAK SPACE}") for text in ("0 s", "0 s", "59 s", "1 min 1 s")]
+    volumes = [spanish.volume(size) for size in (999, 1000, 2_500_000, 7 * 10**15)]
+    assert volumes == [text.replace(" ", "\N{NO-BREAK SPACE}") for text in ("999 B", "1,0 kB", "2,5 MB", "7000,0 TB")]
