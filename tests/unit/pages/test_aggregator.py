@@ -175,8 +175,9 @@ def test_owners_show_how_they_answered(aggregator: Aggregator, times: AnswerTime
     overview, detail = aggregator.get("/").text, aggregator.get(f"/training/{training_id}").text
     for row in (cells(overview, address), cells(detail, address)):
         assert row[-4:] == ["1", "2", "1", "0"]  # answers, silent, refused, invalid
-        assert row[-6].endswith("ms")
-    assert cells(detail, address)[1] == "trains" and "never registered here" in cells(detail, TRAINERS[1])[0]
+        assert row[-6].endswith("ms") and len(row) == 8
+    assert cells(detail, address)[0].endswith("trains · http://127.0.0.1:5000")
+    assert "registered" in cells(overview, address)[0] and "never registered here" in cells(detail, TRAINERS[1])[0]
     for shown in (overview, detail):
         assert figure(shown, "Unanswered questions") == "3"
         assert "http://o answered 409: &lt;i&gt;no&lt;/i&gt;" in shown
