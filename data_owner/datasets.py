@@ -11,7 +11,7 @@ from commons.learning.statistics import TableStatistics
 from commons.protocol.messages import DataRequirements
 from commons.tables import isolated
 from data_owner.histograms import Histograms
-from data_owner.storage import Dataset
+from data_owner.storage import Dataset, Outline
 
 
 def read(name: str, path: Path, most_values: int) -> Dataset:
@@ -77,19 +77,16 @@ class Mismatch:
 class Comparison:
     """A dataset beside an order: it fits if there are no mismatches."""
 
-    dataset: Dataset
+    dataset: Outline
     mismatches: tuple[Mismatch, ...]
 
 
-def mismatches(table: TableStatistics, requirements: DataRequirements) -> list[Mismatch]:
-    """Return why a table does not fit an order: nothing if it does."""
-    place = {column.casefold(): index for index, column in enumerate(table.columns)}
+def mismatches(dataset: Outline, requirements: DataRequirements) -> list[Mismatch]:
+    """Return why a dataset does not fit an order: nothing if it does."""
     wanted = [(name, requirements.features.range) for name in requirements.features.list]
     found = []
     for name, (low, high) in [*wanted, (requirements.target.name, requirements.target.range)]:
-        index = place.get(name.casefold())
-        if index is None:
-            found.append(Mismatch(name, (low, high), None))
-        elif not (low <= table.minima[index] and table.maxima[index] <= high):
-            found.append(Mismatch(name, (low, high), (float(table.minima[index]), float(table.maxima[index]))))
+        bounds = dataset.ranges.get(name.casefold())
+        if bounds is None or not (low <= bounds[0] and bounds[1] <= high):
+            found.append(Mismatch(name, (low, high), bounds))
     return found

@@ -23,7 +23,7 @@ from data_owner.api.datasets import Datasets
 from data_owner.api.models import Filter, Overview, Requests
 from data_owner.api.registration import Registering
 from data_owner.histograms import Histogram
-from data_owner.storage import Dataset, Status
+from data_owner.storage import Outline, Status
 
 OVER = frozenset({Status.FINISHED, Status.FAILED})
 SHOWN_COLUMNS = 50
@@ -95,7 +95,7 @@ def blueprint(
                 "accept.html",
                 overview=overview,
                 form=form,
-                own=_ranges(overview.fitting),
+                own=overview.fitting and overview.fitting.ranges,
                 validators=fewest - trainer_count(fewest, share),
                 few=len(order.data_requirements.features.list) <= FEW_FEATURES,
             )
@@ -149,7 +149,7 @@ def blueprint(
             page=part,
             sight=sight,
             registration=registering.state(sight.contract),
-            has_data=bool(datasets.page(Page(limit=1))[1]),
+            has_data=datasets.some(),
             form=form or Form(Body, ()),
         )
 
@@ -157,13 +157,12 @@ def blueprint(
         found = datasets.own(dataset_id)
         part = _part(SHOWN_COLUMNS)
         shown = slice(part.offset, part.offset + part.limit)
-        table = found.table
-        histograms: Sequence[Histogram | None] = found.parsed_histograms or [None] * len(table.columns)
-        columns = list(zip(table.columns, table.minima.tolist(), table.maxima.tolist(), histograms, strict=True))
+        columns = Outline.of(found).columns
+        histograms: Sequence[Histogram | None] = found.parsed_histograms or [None] * len(columns)
         return render_template(
             "dataset.html",
             dataset=found,
-            columns=columns[shown],
+            columns=list(zip(columns[shown], histograms[shown], strict=True)),
             total=len(columns),
             page=part,
             comparisons=datasets.compare(found),
@@ -174,15 +173,6 @@ def blueprint(
         return Page(limit=limit, offset=min(max(request.args.get("offset", 0, type=int), 0), 2**31 - 1))
 
     return routes
-
-
-def _ranges(dataset: Dataset | None) -> dict[str, tuple[float, float]]:
-    """Return the bounds of a dataset's columns by their names without regard to case."""
-    if dataset is None:
-        return {}
-    table = dataset.table
-    bounds = zip(table.minima.tolist(), table.maxima.tolist(), strict=True)
-    return dict(zip(map(str.casefold, table.columns), bounds, strict=True))
 
 
 def _over(overview: Overview) -> bool:

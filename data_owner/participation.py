@@ -16,7 +16,7 @@ from commons.crypto.proofs import KeyProof, verify_key
 from commons.errors import Conflict, NotAuthorised, PeerRefused, PeerUnavailable, VerificationFailed
 from commons.http.peer import Peers
 from commons.learning.local_steps import require_stable
-from commons.learning.statistics import GramStatistics, TableStatistics
+from commons.learning.statistics import GramStatistics
 from commons.protocol.messages import Order, TrainingRequest
 from commons.protocol.signed import proof_context
 from data_owner import datasets
@@ -24,7 +24,7 @@ from data_owner import peers as calls
 from data_owner.datasets import Comparison
 from data_owner.reviewing import Reviewing
 from data_owner.seen import Seen
-from data_owner.storage import Dataset, Status, Storage, Training
+from data_owner.storage import Dataset, Outline, Status, Storage, Training
 
 OVER = {
     ChainStatus.CANCELLED: "the order was cancelled",
@@ -124,19 +124,19 @@ class Participation:
             )
         )
 
-    def fitting_dataset(self, order: Order) -> Dataset | None:
+    def fitting_dataset(self, order: Order) -> Outline | None:
         """Return the newest dataset that has what an order asks for, if there is one."""
         return fitting(self.compare(order))
 
     def compare(self, order: Order) -> list[Comparison]:
         """Return every dataset, the newest first, with why it does not fit an order."""
-        return _compare(self._tables(), order)
+        return _compare(self._storage.outlines(), order)
 
     def on_offer(self) -> dict[uuid.UUID, list[Comparison]]:
         """Return how the datasets fit each training on offer."""
         trainings = self._storage.trainings((Status.OFFERED,))
-        tables = self._tables() if trainings else []
-        return {training.id: _compare(tables, training.parsed_order) for training in trainings}
+        outlines = self._storage.outlines() if trainings else []
+        return {training.id: _compare(outlines, training.parsed_order) for training in trainings}
 
     def accept(self, training_id: uuid.UUID) -> Training:
         """Accept a training: on chain, with the newest dataset that fits.
@@ -161,7 +161,7 @@ class Participation:
             raise Conflict(f"training {training_id} is WAITING, no dataset fits: {self.what_is_missing(order)}")
         hyper = order.hyper_parameters
         if not order.standardises:  # else by what is known only when everybody has accepted
-            require_stable(statistics_for(dataset, order), hyper.learning_rate, hyper.ridge)
+            require_stable(statistics_for(self._storage.dataset(dataset.id), order), hyper.learning_rate, hyper.ridge)
         market = self._chain.marketplace()
         status = market.training(training_id).status
         if status != ChainStatus.OPEN:
@@ -176,9 +176,6 @@ class Participation:
     def what_is_missing(self, order: Order) -> str | None:
         """Say in plain words why no dataset fits an order; None if one does."""
         return missing(self.compare(order))
-
-    def _tables(self) -> list[tuple[Dataset, TableStatistics]]:
-        return [(dataset, dataset.table) for dataset in self._storage.datasets()]
 
     def follow(self, training_id: uuid.UUID) -> Training:
         """Bring a training to where the chain says it stands, and withdraw what it earned."""
@@ -245,7 +242,7 @@ class Participation:
             log.warning("acceptance not announced", training=str(training.id), error=str(error))
 
 
-def fitting(comparisons: Sequence[Comparison]) -> Dataset | None:
+def fitting(comparisons: Sequence[Comparison]) -> Outline | None:
     """Return the first dataset that fits, if there is one."""
     return next((each.dataset for each in comparisons if not each.mismatches), None)
 
@@ -258,9 +255,9 @@ def missing(comparisons: Sequence[Comparison]) -> str | None:
     return said or "upload a dataset with the order's columns"
 
 
-def _compare(tables: Sequence[tuple[Dataset, TableStatistics]], order: Order) -> list[Comparison]:
+def _compare(outlines: Sequence[Outline], order: Order) -> list[Comparison]:
     requirements = order.data_requirements
-    return [Comparison(dataset, tuple(datasets.mismatches(table, requirements))) for dataset, table in tables]
+    return [Comparison(dataset, tuple(datasets.mismatches(dataset, requirements))) for dataset in outlines]
 
 
 def statistics_for(dataset: Dataset, order: Order) -> GramStatistics:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, Self
 
-from sqlalchemy import ColumnElement, ForeignKey, MetaData, select
+from sqlalchemy import ColumnElement, ForeignKey, MetaData, Select, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from commons import database
 from commons.changes import Changes
 from commons.database import Database, Decimal, now, page
-from commons.errors import Conflict
+from commons.errors import Conflict, NotFound
 from commons.learning.statistics import TableStatistics
 from commons.lifecycle import find, move
 from commons.protocol.messages import Order
@@ -76,6 +79,42 @@ class Dataset(Base):
         return [Histogram.model_validate(each) for each in self.histograms or ()]
 
 
+@dataclass(frozen=True)
+class Outline:
+    """A dataset without its sums.
+
+    Parameters
+    ----------
+    id : UUID
+    name : str
+        What the owner calls it.
+    rows : int
+        How many it has.
+    created : datetime
+        When it was uploaded.
+    columns : tuple of (str, float, float)
+        Each column's name, and its least and its largest value.
+    """
+
+    id: uuid.UUID
+    name: str
+    rows: int
+    created: datetime
+    columns: tuple[tuple[str, float, float], ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """Leave out the sums."""
+        table = dataset.table
+        columns = zip(table.columns, table.minima.tolist(), table.maxima.tolist(), strict=True)
+        return cls(dataset.id, dataset.name, dataset.rows, dataset.created, tuple(columns))
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Each column's least and largest value, by its name without regard to case."""
+        return {name.casefold(): (least, largest) for name, least, largest in self.columns}
+
+
 class Training(Base):
     """A request to take part in a training, and what became of it.
 
@@ -101,7 +140,7 @@ class Training(Base):
     earned: Mapped[int] = mapped_column(Decimal, default=0)
     created: Mapped[datetime] = mapped_column(default=now)
 
-    @property
+    @cached_property
     def parsed_order(self) -> Order:
         """The order, decoded."""
         return Order.model_validate_json(self.order)
@@ -137,12 +176,18 @@ class Registration(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+OUTLINES = 1024
+"""How many are kept: of 1,000 columns, each takes some 200 kB."""
+
+
 class Storage:
     """Queries and changes of the owner's tables; ``changes`` says when there is something new about a training."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.changes = Changes()
+        # A dataset never changes, and its sums may take 8 MB that no list needs.
+        self._outline = lru_cache(OUTLINES)(self._read_outline)
 
     def note_registration(self, aggregator_url: str, url: str) -> None:
         """Record that an aggregator knows this owner."""
@@ -160,16 +205,27 @@ class Storage:
             session.add(dataset)
         self._tell_offered()
 
-    def datasets(self) -> list[Dataset]:
-        """Return every dataset, the newest first."""
+    def outlines(self) -> list[Outline]:
+        """Return every dataset without its sums, the newest first."""
         with self._database.read() as session:
-            return list(session.scalars(select(Dataset).order_by(Dataset.created.desc(), Dataset.id)))
+            ids = list(session.scalars(_newest_datasets()))
+        return self._outlines(ids)
 
-    def dataset_page(self, limit: int, offset: int) -> tuple[list[Dataset], int]:
+    def outline_page(self, limit: int, offset: int) -> tuple[list[Outline], int]:
         """Return `limit` datasets after the first `offset`, the newest first, and how many there are in all."""
-        newest = select(Dataset).order_by(Dataset.created.desc(), Dataset.id)
         with self._database.read() as session:
-            return page(session, newest, limit, offset)
+            ids, total = page(session, _newest_datasets(), limit, offset)
+        return self._outlines(ids), total
+
+    def _outlines(self, ids: Sequence[uuid.UUID]) -> list[Outline]:
+        found = []
+        for dataset_id in ids:
+            with suppress(NotFound):  # it was deleted in between
+                found.append(self._outline(dataset_id))
+        return found
+
+    def _read_outline(self, dataset_id: uuid.UUID) -> Outline:
+        return Outline.of(self.dataset(dataset_id))
 
     def dataset(self, dataset_id: uuid.UUID) -> Dataset:
         """Return a dataset; NotFound if there is none of that id."""
@@ -272,3 +328,7 @@ class Storage:
             for metric in session.scalars(query):
                 found[metric.training_id].append(metric)
         return found
+
+
+def _newest_datasets() -> Select[uuid.UUID]:
+    return select(Dataset.id).order_by(Dataset.created.desc(), Dataset.id)

@@ -14,7 +14,7 @@ from commons.http.documents import Listing, Page
 from commons.http.routes import Routes, problems
 from commons.protocol.messages import Body, DataRequirements
 from data_owner.datasets import Mismatch, mismatches, read
-from data_owner.storage import Dataset, Status, Storage, Training
+from data_owner.storage import Dataset, Outline, Status, Storage, Training
 
 
 class Column(Body):
@@ -78,12 +78,16 @@ class Datasets:
     def page(self, page: Page) -> tuple[list[DatasetDocument], int]:
         """Return some of the datasets, the newest first, and how many there are."""
         offers = self._on_offer()
-        found, total = self._storage.dataset_page(page.limit, page.offset)
+        found, total = self._storage.outline_page(page.limit, page.offset)
         return [_document(dataset, offers) for dataset in found], total
+
+    def some(self) -> bool:
+        """Return whether there is a dataset."""
+        return self._storage.outline_page(1, 0)[1] > 0
 
     def document(self, dataset: Dataset) -> DatasetDocument:
         """Return a dataset as users see it."""
-        return _document(dataset, self._on_offer())
+        return _document(Outline.of(dataset), self._on_offer())
 
     def own(self, dataset_id: uuid.UUID) -> Dataset:
         """Return a dataset; NotFound if there is none of that id."""
@@ -91,9 +95,9 @@ class Datasets:
 
     def compare(self, dataset: Dataset) -> list[tuple[Training, list[Mismatch]]]:
         """Return every training request on offer, the newest first, with why a dataset does not fit it."""
-        table = dataset.table
+        outline = Outline.of(dataset)
         return [
-            (training, mismatches(table, training.parsed_order.data_requirements))
+            (training, mismatches(outline, training.parsed_order.data_requirements))
             for training in self._storage.trainings((Status.OFFERED,))
         ]
 
@@ -136,16 +140,12 @@ def blueprint(datasets: Datasets) -> Routes:
     return routes
 
 
-def _document(dataset: Dataset, on_offer: Mapping[uuid.UUID, DataRequirements]) -> DatasetDocument:
-    table = dataset.table
+def _document(dataset: Outline, on_offer: Mapping[uuid.UUID, DataRequirements]) -> DatasetDocument:
     return DatasetDocument(
         id=dataset.id,
         name=dataset.name,
         rows=dataset.rows,
-        columns=[
-            Column(name=name, minimum=float(low), maximum=float(high))
-            for name, low, high in zip(table.columns, table.minima, table.maxima, strict=True)
-        ],
-        fits=[training_id for training_id, requirements in on_offer.items() if not mismatches(table, requirements)],
+        columns=[Column(name=name, minimum=least, maximum=largest) for name, least, largest in dataset.columns],
+        fits=[training_id for training_id, requirements in on_offer.items() if not mismatches(dataset, requirements)],
         created=dataset.created,
     )

@@ -21,7 +21,7 @@ from commons.learning.contributions import UNIT
 from commons.protocol.messages import Body, Order
 from data_owner.datasets import Comparison
 from data_owner.participation import Participation, fitting, missing
-from data_owner.storage import Dataset, Metric, Status, Storage, Training
+from data_owner.storage import Metric, Outline, Status, Storage, Training
 
 Visible = Literal["WAITING", "READY", "INITIATED", "IN_PROGRESS", "FINISHED", "FAILED"]
 """Where a training stands, as users see it."""
@@ -97,7 +97,7 @@ class Overview:
         return _document(self.training, lack, self.metrics)
 
     @property
-    def fitting(self) -> Dataset | None:
+    def fitting(self) -> Outline | None:
         """The dataset that it would be accepted with, if one fits."""
         return fitting(self.comparisons)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,14 +110,14 @@ def owners(parties: Standardising, tmp_path: Path) -> Iterator[list[Owner]]:
 
 
 def rows(owner: Owner) -> TableStatistics:
-    return owner.storage.datasets()[0].table
+    return owner.storage.dataset(uuid.UUID(int=1)).table
 
 
 def standardised(parties: Parties, owners: list[Owner], place: int) -> GramStatistics:
     pooled = sum(rows(owner).gram for owner in owners[:3]) / (3 * ROWS)
     means = pooled[0, 1:3]
     spreads = np.sqrt(np.diag(pooled)[1:3] - means**2)
-    table = statistics_for(owners[place].storage.datasets()[0], parties.order)
+    table = statistics_for(owners[place].storage.dataset(uuid.UUID(int=1)), parties.order)
     transform = np.diag([1, *1 / spreads])
     transform[0, 1:] = -means / spreads
     return GramStatistics(ROWS, transform.T @ table.gram @ transform, transform.T @ table.moment, table.target_square)

@@ -108,7 +108,7 @@ def test_dataset_is_its_statistics(storage: Storage) -> None:
 
 def test_newest_dataset_comes_first(storage: Storage) -> None:
     first, second = dataset(storage), dataset(storage)
-    listed = [found.id for found in storage.datasets()]
+    listed = [found.id for found in storage.outlines()]
     assert listed.index(second.id) < listed.index(first.id)
 
 
@@ -118,7 +118,7 @@ def test_dataset_of_a_training_cannot_be_deleted(storage: Storage) -> None:
     storage.delete_dataset(free.id)
     with pytest.raises(Conflict, match="is the one that a training was accepted with"):
         storage.delete_dataset(used.id)
-    listed = {found.id for found in storage.datasets()}
+    listed = {found.id for found in storage.outlines()}
     assert used.id in listed and free.id not in listed
 
 

@@ -80,7 +80,7 @@ def test_who_may_look_only_is_shown_everything_and_may_do_nothing(owner: Owner) 
     for path in acts(training, dataset):
         assert owner.post(path).status_code == 403
     assert owner.storage.training(training.id).status == Status.OFFERED
-    assert len(owner.storage.datasets()) == 1
+    assert len(owner.storage.outlines()) == 1
 
 
 def test_whoever_is_not_logged_in_sees_nothing(owner: Owner) -> None:
@@ -98,7 +98,7 @@ def test_forms_of_other_sites_change_nothing(owner: Owner, headers: dict[str, st
     for path in acts(training, dataset):
         assert owner.post(path, **headers).status_code == 403
     assert owner.storage.training(training.id).status == Status.OFFERED
-    assert len(owner.storage.datasets()) == 1
+    assert len(owner.storage.outlines()) == 1
 
 
 def test_start_page_says_what_is_missing_and_what_to_do(owner: Owner) -> None:
@@ -221,7 +221,7 @@ def test_bad_file_is_refused_beside_its_field_and_kept_by_nobody(owner: Owner, c
     answer = owner.upload(content)
     assert answer.status_code == 422
     assert 'id="file-error"' in answer.text and reason in unescape(answer.text)
-    assert owner.storage.datasets() == [] and not list((owner.folder / "scratch").iterdir())
+    assert owner.storage.outlines() == [] and not list((owner.folder / "scratch").iterdir())
 
 
 def test_file_that_is_too_large_is_refused_with_what_to_do(tmp_path: Path) -> None:
