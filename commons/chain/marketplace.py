@@ -34,7 +34,7 @@ from web3.exceptions import (
     Web3RPCError,
     Web3ValidationError,
 )
-from web3.types import EventData, RPCEndpoint, TxParams, TxReceipt, Wei
+from web3.types import EventData, LogReceipt, RPCEndpoint, TxParams, TxReceipt, Wei
 
 from commons.chain.artefact import load_artefact
 from commons.chain.training import (
@@ -556,13 +556,15 @@ class Marketplace:
                 owners.pop()
         return tuple(owners)
 
-    def events(self, training_id: UUID) -> tuple[Event, ...]:
+    def events(self, training_id: UUID, known: Sequence[Event] = ()) -> tuple[Event, ...]:
         """Read everything that the contract says has happened in a training.
 
         Parameters
         ----------
         training_id : UUID
             The training.
+        known : sequence of Event
+            What was read before: it is not decoded again.
 
         Returns
         -------
@@ -570,21 +572,16 @@ class Marketplace:
             The oldest first; none when the contract has no such training.
         """
         since = self._ordered(training_id)
-        kinds = {entry["name"]: entry for entry in self._node.abi if _of_training(entry)}
-        return tuple(
-            Event(
-                name=log["event"],
-                values={
-                    entry["name"]: _plain(entry, log["args"][entry["name"]])
-                    for entry in kinds[log["event"]]["inputs"]
-                    if entry["name"] != "id"
-                },
-                transaction=log["transactionHash"].to_0x_hex(),
-                block_hash=log["blockHash"].to_0x_hex(),
-                block=log["blockNumber"],
+        if not since:
+            return ()
+        decoded = {(event.block_hash, event.index): event for event in known}
+        names = [entry["name"] for entry in self._node.abi if _of_training(entry)]
+        found = self._raw([_bytes32(training_id)], since, *names)
+        with self._node.translated():
+            return tuple(
+                decoded.get((log["blockHash"].to_0x_hex(), log["logIndex"])) or self._event(kind.process_log(log))
+                for kind, log in found
             )
-            for log in (self._events(training_id, since, *kinds) if since else ())
-        )
 
     def transactions(self, events: Sequence[Event]) -> list[Transaction]:
         """Read what made events happen.
@@ -1000,6 +997,21 @@ class Marketplace:
             raise NoContract(self.address)
         return receipt
 
+    def _event(self, log: EventData) -> Event:
+        kind = next(entry for entry in self._node.abi if entry["type"] == "event" and entry["name"] == log["event"])
+        return Event(
+            name=log["event"],
+            values={
+                entry["name"]: _plain(entry, log["args"][entry["name"]])
+                for entry in kind["inputs"]
+                if entry["name"] != "id"
+            },
+            transaction=log["transactionHash"].to_0x_hex(),
+            block_hash=log["blockHash"].to_0x_hex(),
+            block=log["blockNumber"],
+            index=log["logIndex"],
+        )
+
     def _called(self, transaction: Mapping[str, Any]) -> str:
         if str(transaction["to"]).lower() != self.address.lower():
             return ""
@@ -1028,13 +1040,19 @@ class Marketplace:
 
     def _logs(self, indexed: list[Any], since: int, *names: str) -> list[EventData]:
         """Decode the events of these names and indexed values (None for any), oldest first."""
+        found = self._raw(indexed, since, *names)
+        with self._node.translated():
+            return [kind.process_log(log) for kind, log in found]
+
+    def _raw(self, indexed: list[Any], since: int, *names: str) -> list[tuple[Any, LogReceipt]]:
+        """Read the events of these names and indexed values, each with what decodes it."""
         events = {HexBytes(event.topic): event for event in (self._contract.events[name]() for name in names)}
         topics: list[Any] = [list(events), *indexed]
         with self._node.translated():
             logs = self._node.web3.eth.get_logs(
                 {"address": self._contract.address, "fromBlock": BlockNumber(since), "topics": topics}
             )
-            return [events[log["topics"][0]].process_log(log) for log in logs]
+            return [(events[log["topics"][0]], log) for log in logs]
 
 
 _NO_RESULT = Result(

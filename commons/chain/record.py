@@ -48,7 +48,7 @@ class Records:
     def __init__(self, chain: Connection) -> None:
         self._chain = chain
         self._lock = threading.Lock()
-        self._over: OrderedDict[tuple[str, UUID], Recorded] = OrderedDict()
+        self._read: OrderedDict[tuple[str, UUID], Recorded] = OrderedDict()
         self._made: OrderedDict[tuple[str, str], Transaction] = OrderedDict()
 
     def read(self, training_id: UUID) -> Recorded:
@@ -60,17 +60,19 @@ class Records:
             It has to be asked, and does not answer.
         """
         market = self._chain.marketplace()
+        key = market.address, training_id
         with self._lock:
-            known = self._over.get((market.address, training_id))
-        if known is not None:
+            known = self._read.get(key)
+        if known is not None and known.training.status.is_final:  # since before its events were read
             return known
         training = market.training(training_id)
-        found = Recorded(market.address, market.chain_id, training, market.events(training_id))
-        if training.status.is_final:  # before its events were read: they are complete
-            with self._lock:
-                self._over[market.address, training_id] = found
-                while len(self._over) > KEPT_TRAININGS:
-                    self._over.popitem(last=False)
+        events = market.events(training_id, () if known is None else known.events)
+        found = Recorded(market.address, market.chain_id, training, events)
+        with self._lock:
+            self._read[key] = found
+            self._read.move_to_end(key)
+            while len(self._read) > KEPT_TRAININGS:
+                self._read.popitem(last=False)
         return found
 
     def transactions(self, events: Sequence[Event]) -> list[Transaction]:

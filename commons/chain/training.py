@@ -203,8 +203,8 @@ class Event:
         hexadecimal digits, enums by name, structs as mappings.
     transaction, block_hash : str
         Where it happened, 0x-prefixed.
-    block : int
-        The block's number.
+    block, index : int
+        The block's number, and the event's place in it.
     """
 
     name: str
@@ -212,6 +212,7 @@ class Event:
     transaction: str
     block_hash: str
     block: int
+    index: int
 
 
 @dataclass(frozen=True)

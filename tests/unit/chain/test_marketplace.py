@@ -69,7 +69,7 @@ def calls(marketplace: Marketplace) -> list[Callable[[], object]]:
         lambda: marketplace.balance(ADDRESS),
         lambda: marketplace.register(Role.DATA_OWNER),
         lambda: marketplace.events(uuid.UUID(int=7)),
-        lambda: marketplace.transactions([Event("TrainingFinished", {}, "0x" + "ab" * 32, "0x" + "cd" * 32, 5)]),
+        lambda: marketplace.transactions([Event("TrainingFinished", {}, "0x" + "ab" * 32, "0x" + "cd" * 32, 5, 0)]),
     ]
 
 
