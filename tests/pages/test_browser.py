@@ -132,6 +132,8 @@ def test_a_buyer_orders_watches_and_predicts_by_clicks(
     expect(second.locator("#live .state")).to_have_text("Finished", timeout=30_000)
 
     expect(page.locator("section:has(#payments-title) tbody tr")).not_to_have_count(0)
+    expect(page.locator("#record .checked", has_text="Reported result")).to_be_visible()
+    expect(page.locator("#record").get_by_text("Settled: everybody was credited")).to_be_visible()
     assert page.locator("section:has(#curve) tbody tr").count() >= 8
     for place in range(len(diabetes.FEATURES)):
         buyer.fill(**{f"rows.0.{place}": "0.01"})
@@ -150,7 +152,14 @@ def test_a_buyer_orders_watches_and_predicts_by_clicks(
 
     for width in (360, 1440):
         page.set_viewport_size({"width": width, "height": 800})
-        for path in ("/", "/order", f"/training/{training_id}"):
+        for path in (
+            "/",
+            "/order",
+            f"/training/{training_id}",
+            f"/training/{training_id}/record",
+            "/prediction",
+            "/account",
+        ):
             page.goto(path)
             assert buyer.width() <= width, (path, width)
 
