@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from commons.chain.settlement import Prospects, prospects
+from commons.chain.settlement import Prospects, prospects, trainer_part, validator_part
 from commons.chain.training import Training
 from commons.http.documents import Wei
 from commons.protocol.messages import Body
@@ -65,6 +65,10 @@ class Seen(Body):
 
     @property
     def prospects(self) -> Prospects:
-        """What an owner that takes part, and answers, can earn."""
+        """What this owner can earn if it takes part and answers; once a result is reported, what that pays it."""
+        if self.reported:
+            trains = trainer_part(int(self.escrow), self.fixed_share, self.trainers, self.improvement, self.share)
+            validates = validator_part(int(self.escrow), self.owners - self.trainers)
+            return Prospects((self.answered * trains,) * 2, (self.answered * validates,) * 2)
         owners = (self.owners, self.owners) if self.trainers else (max(self.minimum, self.owners), self.wanted)
         return prospects(int(self.escrow), self.fixed_share, self.validator_share, owners)

@@ -99,6 +99,29 @@ def contribution_shares(contributions: Sequence[int]) -> tuple[int, ...]:
     return tuple(value * WHOLE // total for value in contributions)
 
 
+def trainer_part(escrow: int, fixed_share: int, trainers: int, improved: int, share: int) -> int:
+    """Return what one of so many trainers gets if it answered, in wei.
+
+    Parameters
+    ----------
+    escrow : int
+        Wei.
+    fixed_share, improved, share : int
+        Of the order, of the result, and the trainer's of the reward, in 1e-18 units.
+    trainers : int
+        How many there are.
+    """
+    money = escrow * 70 // 100
+    fixed = money * fixed_share // WHOLE
+    reward = (money - fixed) * improved // WHOLE
+    return fixed // trainers + reward * share // WHOLE
+
+
+def validator_part(escrow: int, validators: int) -> int:
+    """Return what one of so many validators gets if it answered, in wei."""
+    return escrow * 20 // 100 // validators
+
+
 def settle(escrow: int, fixed_share: int, result: Result) -> Split:
     """Split an escrow by a result.
 
@@ -116,18 +139,14 @@ def settle(escrow: int, fixed_share: int, result: Result) -> Split:
     Split
         What the contract credits, to the wei.
     """
-    trainers_money = escrow * 70 // 100
-    fixed_money = trainers_money * fixed_share // WHOLE
-    fixed_part = fixed_money // len(result.trainers_answered)
     improved = improvement(result.initial_mse, result.final_mse)
-    reward = (trainers_money - fixed_money) * improved // WHOLE
     shares = contribution_shares(result.contributions)
     trainers = tuple(
-        (fixed_part + reward * share // WHOLE) if answered else 0
+        trainer_part(escrow, fixed_share, len(shares), improved, share) if answered else 0
         for share, answered in zip(shares, result.trainers_answered, strict=True)
     )
-    validator_part = escrow * 20 // 100 // len(result.validators_answered)
-    validators = tuple(validator_part if answered else 0 for answered in result.validators_answered)
+    part = validator_part(escrow, len(result.validators_answered))
+    validators = tuple(part if answered else 0 for answered in result.validators_answered)
     aggregator = escrow * 10 // 100
     return Split(aggregator, trainers, validators, escrow - aggregator - sum(trainers) - sum(validators))
 
@@ -159,10 +178,10 @@ def prospects(escrow: int, fixed_share: int, validator_share: int, owners: tuple
         alone.
     """
     fewest, most = ((trainers := trainer_count(count, validator_share), count - trainers) for count in owners)
-    trainers_money = escrow * 70 // 100
-    fixed_money = trainers_money * fixed_share // WHOLE
-    validators_money = escrow * 20 // 100
     return Prospects(
-        trainer=(fixed_money // most[0], fixed_money // fewest[0] + trainers_money - fixed_money),
-        validator=(validators_money // most[1], validators_money // fewest[1]),
+        trainer=(
+            trainer_part(escrow, fixed_share, most[0], 0, 0),
+            trainer_part(escrow, fixed_share, fewest[0], WHOLE, WHOLE),
+        ),
+        validator=(validator_part(escrow, most[1]), validator_part(escrow, fewest[1])),
     )

@@ -369,14 +369,20 @@ def test_who_has_another_role_on_chain_is_not_registered(on_chain: Owner, market
     assert "Register this service" in told(on_chain, "not registered")
 
 
-def test_own_share_of_the_contributions_is_shown_once_it_is_reported(owner: Owner) -> None:
-    seen = SEEN.model_copy(
-        update={"status": "REPORTED", "share": 3 * WHOLE // 8, "reported": True, "owners": 4, "trainers": 3}
-    )
+def test_own_share_and_pay_are_shown_once_a_result_is_reported(owner: Owner) -> None:
+    reported = {"status": "REPORTED", "reported": True, "answered": True, "owners": 5, "trainers": 4}
+    result = {"share": 3 * WHOLE // 8, "improvement": WHOLE // 2}
+    seen = SEEN.model_copy(update={**reported, **result})
     trainer = owner.training(Status.IN_PROGRESS, role="TRAINER", seen=seen)
     validator = owner.training(Status.IN_PROGRESS, role="VALIDATOR", seen=seen)
-    assert "Your share of the contributions 37.5\N{NO-BREAK SPACE}%" in said(owner.get(f"/training/{trainer.id}").text)
-    assert "share of the contributions" not in owner.get(f"/training/{validator.id}").text
+    shown = said(owner.get(f"/training/{trainer.id}").text)
+    assert "Your share of the contributions 37.5\N{NO-BREAK SPACE}%" in shown
+    # 70 % of 5 ETH: a fourth of their tenth, and 3/8 of half of the rest.
+    assert "Earns as a trainer 0.678125\N{NO-BREAK SPACE}ETH" in shown
+    shown = said(owner.get(f"/training/{validator.id}").text)
+    assert "share of the contributions" not in shown and "Earns as a validator 1\N{NO-BREAK SPACE}ETH" in shown
+    silent = owner.training(Status.IN_PROGRESS, role="VALIDATOR", seen=seen.model_copy(update={"answered": False}))
+    assert "Earns as a validator 0\N{NO-BREAK SPACE}ETH" in said(owner.get(f"/training/{silent.id}").text)
 
 
 def test_events_bring_the_curve_and_end_with_the_training(owner: Owner) -> None:
