@@ -22,6 +22,20 @@ OVER = (Status.FINISHED, Status.FAILED, Status.CANCELLED)
 SUMS = ("open-zero", "open-iteration", f"open-{SETTLEMENT}")
 PRODUCTS = ("products-iteration", f"products-{SETTLEMENT}")
 
+CHECKS = (
+    "order",
+    "key",
+    "moments",
+    "sums",
+    "openings",
+    "products",
+    "divisions",
+    "result",
+    "model",
+    "transcript",
+)
+"""What is verified of a training; the moments where it standardises."""
+
 
 class Finding(StrEnum):
     """What came of something that is verified."""
@@ -53,8 +67,7 @@ class Check:
     Parameters
     ----------
     name : str
-        ``order``, ``key``, ``moments``, ``sums``, ``openings``, ``products``, ``divisions``, ``result``, ``model`` or
-        ``transcript``.
+        One of `CHECKS`.
     finding : Finding
     count : int
         How often, where it is done more than once.
@@ -126,23 +139,23 @@ class Verification:
         told = Counter(kind for kind, _ in self._journal.names(model.id))
         opened, multiplied = sum(told[kind] for kind in SUMS), sum(told[kind] for kind in PRODUCTS)
 
-        def times(name: str, count: int, finding: Finding) -> Check:
-            return Check(name, finding if count else _missing(over), count)
+        def times(count: int, finding: Finding) -> tuple[Finding, int]:
+            return finding if count else _missing(over), count
 
-        found = [
-            Check("order", _order(model, recorded)),
-            Check("key", Finding.PROVED if model.key_proof else _missing(over)),
-            times("sums", opened, Finding.CHECKED),
-            times("openings", opened + told[MOMENTS], Finding.PROVED),
-            times("products", multiplied, Finding.PROVED),
-            times("divisions", told["refresh"], Finding.UNPROVED),
-            Check("result", Finding.CHECKED if confirmed else _result(model, recorded)),
-            Check("model", Finding.CHECKED if model.weights is not None else _missing(over)),
-            Check("transcript", _transcript(recorded)),
-        ]
+        found = {
+            "order": (_order(model, recorded), 0),
+            "key": (Finding.PROVED if model.key_proof else _missing(over), 0),
+            "sums": times(opened, Finding.CHECKED),
+            "openings": times(opened + told[MOMENTS], Finding.PROVED),
+            "products": times(multiplied, Finding.PROVED),
+            "divisions": times(told["refresh"], Finding.UNPROVED),
+            "result": (Finding.CHECKED if confirmed else _result(model, recorded), 0),
+            "model": (Finding.CHECKED if model.weights is not None else _missing(over), 0),
+            "transcript": (_transcript(recorded), 0),
+        }
         if model.parsed_order.standardises:
-            found.insert(2, times("moments", told[MOMENTS], Finding.CHECKED))
-        return found
+            found["moments"] = times(told[MOMENTS], Finding.CHECKED)
+        return [Check(name, *found[name]) for name in CHECKS if name in found]
 
 
 def _missing(over: bool) -> Finding:

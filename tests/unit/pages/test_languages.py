@@ -14,9 +14,13 @@ import commons.pages
 import data_owner
 import federated_aggregator
 import model_buyer
+from commons.chain.artefact import load_artefact
+from commons.chain.training import Outcome, Role
+from commons.chain.training import Status as ChainStatus
 from commons.pages.languages import LANGUAGES, Language, Text, load
 from model_buyer.pages import HYPER_PARAMETERS, ORDER, TERMS
 from model_buyer.storage import Status
+from model_buyer.verification import CHECKS, Finding
 from tests.unit.pages.buyer import Buyer
 
 CATALOGUE = load()
@@ -65,6 +69,15 @@ def test_every_state_and_every_field_of_an_order_is_named() -> None:
     assert {f"state.{status}" for status in shown} | {f"state.{status}_means" for status in shown} <= set(CATALOGUE)
     fields = (*ORDER, *HYPER_PARAMETERS, *TERMS)
     assert {f"order.{name.replace('.', '_')}" for name in fields} <= set(CATALOGUE)
+
+
+def test_everything_on_record_and_everything_verified_is_named() -> None:
+    events = {f"record.{entry['name']}" for entry in load_artefact()["abi"] if entry["type"] == "event"}
+    of_accounts = {"record.RoleRegistered", "record.CreditWithdrawn"}
+    named = {f"record.outcome_{outcome.name}" for outcome in Outcome} | {f"check.{finding}" for finding in Finding}
+    named |= {f"status.{status.name}" for status in ChainStatus} | {f"account.role_{role.name}" for role in Role}
+    assert events - of_accounts | named <= set(CATALOGUE)
+    assert {f"check.{name}{end}" for name in CHECKS for end in ("", "_means")} <= set(CATALOGUE)
 
 
 def test_browser_language_counts_until_another_one_is_chosen(newcomer: Buyer) -> None:

@@ -214,8 +214,10 @@ def test_viewers_order_nothing_but_predict(buyer: Buyer) -> None:
     buyer.post("/logout")
     assert buyer.post("/login", {"email": "bob@example.org", "password": PASSWORD}).status_code == 303
     assert 'href="/order"' not in buyer.get("/").text
-    assert buyer.post("/order").status_code == 403
     model = buyer.model(Status.FINISHED)
+    for path in ("/order", f"/training/{model.id}/end", "/account/withdraw"):
+        assert buyer.post(path).status_code == 403
+    assert f"/training/{model.id}/end" not in buyer.get(f"/training/{model.id}").text
     assert buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "2"}).status_code == 303
 
 
@@ -229,9 +231,11 @@ def test_other_peoples_trainings_are_not_there(buyer: Buyer) -> None:
     buyer.post("/logout")
     buyer.post("/login", {"email": "bob@example.org", "password": PASSWORD})
     assert str(model.id) not in buyer.get("/").text
-    for path in ("", "/events", "/download"):
+    for path in ("", "/events", "/record", "/end", "/download"):
         assert buyer.get(f"/training/{model.id}{path}").status_code == 404
     assert buyer.get(prediction).status_code == 404
+    assert prediction not in buyer.get("/prediction").text
+    assert buyer.post(f"/training/{model.id}/end").status_code == 404
     assert buyer.post(f"/training/{model.id}/predict", {"rows.0.0": "1", "rows.0.1": "2"}).status_code == 404
     table = {"file": (io.BytesIO(b"age,bmi\n0,0\n"), "rows.csv")}
     assert buyer.post(f"/training/{model.id}/predict-file", table).status_code == 404
