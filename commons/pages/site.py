@@ -176,8 +176,10 @@ class Site:
         page = self._accounts.access.on_page()
         if problem.status == HTTPStatus.UNAUTHORIZED and page and request.endpoint != "site.log_in":
             # What a script asks for is a part of the page that it belongs to, or a stream: nothing to come back to.
-            asked = re.sub("^https?://[^/]*", "", request.headers.get("HX-Current-URL", "")) or request.full_path
-            login = url_for("site.log_in", next=asked.rstrip("?") if request.method == "GET" else None)
+            # Nor is what a form is sent to, but the page that has the form.
+            asked = request.full_path if request.method == "GET" else request.referrer
+            back = re.sub("^https?://[^/]*", "", request.headers.get("HX-Current-URL") or asked or "/")
+            login = url_for("site.log_in", next=back.rstrip("?"))
             if "HX-Request" not in request.headers:
                 return make_response(redirect(login, HTTPStatus.SEE_OTHER))
             answer = Response(status=HTTPStatus.UNAUTHORIZED)

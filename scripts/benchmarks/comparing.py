@@ -25,10 +25,8 @@ class Town:
     def __init__(self, platform: LocalPlatform) -> None:
         platform.start()
         self._platform = platform
-        self._owners = [flow.Owner(url) for url in platform.owner_urls]
-        for number, (owner, table) in enumerate(
-            zip(self._owners, diabetes.split(len(self._owners), ROWS), strict=True)
-        ):
+        self.owners = [flow.Owner(url) for url in platform.owner_urls]
+        for number, (owner, table) in enumerate(zip(self.owners, diabetes.split(len(self.owners), ROWS), strict=True)):
             flow.enter(owner, f"owner-{number + 1}", diabetes.to_csv(table))
         self.buyer = flow.Buyer(platform.urls["buyer"])
         self._user, _ = self.buyer.sign_up("buyer")
@@ -39,7 +37,7 @@ class Town:
         order = flow.order_for(self._user, diabetes.FEATURES, hyper_parameters=HYPER_PARAMETERS)
         training = self.buyer.order(order)
         with watching(training):
-            for owner in self._owners:
+            for owner in self.owners:
                 owner.wait_for_status(training, "READY")
                 accepting = time.monotonic()
                 owner.accept(training)
