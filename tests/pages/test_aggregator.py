@@ -93,9 +93,9 @@ def test_an_operator_watches_a_training_without_reloading(platform: LocalPlatfor
         member.owner.accept(training_id)
     bars = page.locator("section:has(#rounds-title) svg rect")
     expect(bars).not_to_have_count(0, timeout=60_000)
-    assert page.locator(".state").first.inner_text() == "Training"
     buyer.wait_finished(training_id)
     expect(page.locator(".state").first).to_have_text("Finished", timeout=20_000)
+    expect(page.locator('dt:text-is("State on chain") + dd')).to_have_text("FINISHED", timeout=20_000)
     page.reload()
 
     expect(bars).to_have_count(59)
