@@ -13,7 +13,8 @@ import pytest
 from commons.chain.marketplace import Outcome
 from commons.chain.marketplace import Status as ChainStatus
 from commons.journal import Journal
-from model_buyer.answering import ASKED
+from commons.protocol.messages import Standardisation
+from model_buyer.answering import ASKED, MOMENTS
 from model_buyer.storage import Status
 from tests.unit.pages.buyer import Buyer
 
@@ -129,6 +130,19 @@ def test_checks_are_counted_by_the_answers_that_are_kept(world: World, buyer: Bu
     assert page.count("<small>3 times</small>") == 2 and page.count("<small>once</small>") == 1
     assert found["Divisions of masked rounds"] == "Not yet"
     assert "Sums of the features&#39; moments" not in page  # the order does not standardise
+
+
+def test_moments_are_verified_where_the_order_standardises(world: World, buyer: Buyer) -> None:
+    plain = buyer.model(Status.CANCELLED).parsed_order
+    requirements = plain.data_requirements
+    features = requirements.features.model_copy(update={"pre_processing": (Standardisation(method="standard"),)})
+    order = plain.model_copy(update={"data_requirements": requirements.model_copy(update={"features": features})})
+    model = buyer.model(Status.IN_PROGRESS, id=world.started(), order=order.canonical())
+    what = "Sums of the features&#39; moments"
+    assert findings(buyer.get(f"/training/{model.id}/record").text)[what] == "Not yet"
+    Journal(buyer.database).keep(model.id, MOMENTS, 0, b"question", b"answer")
+    found = findings(buyer.get(f"/training/{model.id}/record").text)
+    assert (found[what], found["Opened sums"]) == ("Checked here", "Proved to the others")
 
 
 def test_order_that_is_on_chain_as_it_is_here_is_found_so(world: World, buyer: Buyer) -> None:
