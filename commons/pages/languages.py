@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +19,7 @@ LANGUAGES: Mapping[str, str] = {"en": "English", "es": "Español"}
 """What each language calls itself. The first is for who asks for none of them."""
 DURATIONS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 VOLUMES = ("B", "kB", "MB", "GB", "TB")
+SHORTEST = Decimal("0.000001")
 COOKIE = "deltaml_language"
 CATALOGUE = Path(__file__).parent / "messages.toml"
 DECIMAL: Mapping[str, str] = {"en": ".", "es": ","}
@@ -88,6 +89,14 @@ class Language:
         """Write an amount in wei as ether, exactly."""
         amount = Decimal(wei).scaleb(-18).normalize()
         return self._decimals(f"{amount:f}") + "\N{NO-BREAK SPACE}ETH"
+
+    def short_ether(self, wei: str | int) -> str:
+        """Write an amount in wei as ether, rounded down to six decimals, where the exact one stands elsewhere."""
+        amount = Decimal(wei).scaleb(-18)
+        short = amount.quantize(SHORTEST, ROUND_DOWN)
+        if amount and not short:
+            return f"<\N{NO-BREAK SPACE}{self._decimals(str(SHORTEST))}\N{NO-BREAK SPACE}ETH"
+        return self.ether(int(short.scaleb(18)))
 
     def duration(self, seconds: float | None) -> str:
         """Write a time that something took, in its two largest units, or a dash for None."""

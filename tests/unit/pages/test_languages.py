@@ -95,6 +95,12 @@ def test_numbers_are_written_as_the_language_does() -> None:
     assert english.ether("1") == "0.000000000000000001\N{NO-BREAK SPACE}ETH"
     assert spanish.ether(12 * 10**17) == "1,2\N{NO-BREAK SPACE}ETH"
     assert english.ether(20 * 10**18) == "20\N{NO-BREAK SPACE}ETH"
+    assert english.short_ether(4469433925085616451) == "4.469433\N{NO-BREAK SPACE}ETH"
+    assert spanish.short_ether(1) == "<\N{NO-BREAK SPACE}0,000001\N{NO-BREAK SPACE}ETH"
+    assert (english.short_ether(0), english.short_ether("5" + "0" * 18)) == (
+        "0\N{NO-BREAK SPACE}ETH",
+        "5\N{NO-BREAK SPACE}ETH",
+    )
     assert spanish.percent(0.125) == "12,5\N{NO-BREAK SPACE}%"
 
 
