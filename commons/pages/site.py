@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 from collections.abc import Callable
@@ -76,6 +77,10 @@ class Site:
         self._notice = f"{accounts.sessions.cookie}_notice"
         self._versions = {
             path.relative_to(STATIC).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+            for path in STATIC.rglob("*.*")
+        }
+        self._packed = {
+            path.relative_to(STATIC).as_posix(): gzip.compress(path.read_bytes(), mtime=0)
             for path in STATIC.rglob("*.*")
         }
 
@@ -154,6 +159,7 @@ class Site:
                 answer.headers["X-Content-Type-Options"] = "nosniff"
                 if "v" in request.args:  # another file has another address
                     answer.headers["Cache-Control"] = f"public, max-age={STATIC_MAX_AGE_S}, immutable"
+                self._pack(answer)
             elif self._accounts.access.on_page() or (
                 answer.mimetype == "text/html" and request.blueprint != "documentation"
             ):
@@ -163,6 +169,17 @@ class Site:
             if (code := request.args.get("language")) in languages.LANGUAGES and answer.mimetype == "text/html":
                 answer.set_cookie(languages.COOKIE, str(code), max_age=LANGUAGE_MAX_AGE_S, samesite="Lax")
             return answer
+
+    def _pack(self, answer: Response) -> None:
+        # Files only: what is packed together with what somebody else may choose can be guessed from its length.
+        answer.vary.add("Accept-Encoding")
+        packed = self._packed.get((request.view_args or {}).get("filename", ""))
+        if packed is not None and answer.status_code == HTTPStatus.OK and request.accept_encodings["gzip"]:
+            answer.close()  # the file
+            answer.direct_passthrough = False
+            answer.set_data(packed)
+            answer.headers["Content-Encoding"] = "gzip"
+            answer.headers.remove("ETag")  # of the same file as it is
 
     def _static(self, name: str) -> str:
         return url_for("site.static", filename=name, v=self._versions[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import statistics
 import tempfile
 import threading
@@ -19,20 +18,18 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from commons.pages.streams import MOST
-from commons.users.sessions import Sessions
 from scripts.benchmarks.comparing import Town
 from scripts.local import flow
+from scripts.local.browsing import browser, enter, session
 from scripts.local.command_line import exit_on_signals
 from scripts.local.platform import LocalPlatform, Ports
 
-CHROMIUM = shutil.which("chromium")
-BROWSER = ["--no-sandbox", "--disable-background-networking"]
 NOTE_POINTS = """
 document.getElementById("live").addEventListener("measured", (event) => {
   const seen = JSON.parse(sessionStorage.seen || "[]");
@@ -41,19 +38,6 @@ document.getElementById("live").addEventListener("measured", (event) => {
 });
 """
 """Notes when the page hears of each point of its curve, where it is still found after the page was reloaded."""
-
-
-def session(service: flow.Service) -> tuple[str, str]:
-    """Return the cookie, name and value, of a browser where the user of a client is logged in."""
-    return Sessions(service.url).cookie, service.authorization["Authorization"].removeprefix("Bearer ")
-
-
-def entered(browser: Browser, service: flow.Service) -> BrowserContext:
-    """Return a browser without a cache, where the user of a client is logged in."""
-    context = browser.new_context(base_url=service.url)
-    name, value = session(service)
-    context.add_cookies([{"name": name, "value": value, "url": service.url}])
-    return context
 
 
 def server_times(service: flow.Service, path: str, loads: int) -> list[float]:
@@ -74,9 +58,9 @@ def server_times(service: flow.Service, path: str, loads: int) -> list[float]:
     return times
 
 
-def transferred(browser: Browser, service: flow.Service, path: str) -> int:
+def transferred(chromium: Browser, service: flow.Service, path: str) -> int:
     """Return how many bytes, headers and all, a browser that has nothing yet loads for a page."""
-    context = entered(browser, service)
+    context = enter(chromium, service)
     page = context.new_page()
     sizes: list[int] = []
     network = context.new_cdp_session(page)
@@ -106,7 +90,7 @@ def _follow(url: str, cookie: str, done: threading.Event, heard: Heard) -> None:
         if answer.status != 200:
             heard.errors.append(f"status {answer.status}")
         while not done.is_set() and (line := answer.readline()):
-            heard.events += line.startswith(b"data:")
+            heard.events += line == b"\n"
     except (OSError, HTTPException) as error:
         heard.errors.append(f"{type(error).__name__}: {error}")
     finally:
@@ -148,9 +132,9 @@ def followed(service: flow.Service, training: str, streams: int, heard: Heard) -
 
 
 @contextmanager
-def delays(browser: Browser, buyer: flow.Buyer, training: str, found: list[float]) -> Iterator[None]:
+def delays(chromium: Browser, buyer: flow.Buyer, training: str, found: list[float]) -> Iterator[None]:
     """Note the seconds from each measurement during the block to when an open page hears of it."""
-    context = entered(browser, buyer)
+    context = enter(chromium, buyer)
     page = context.new_page()
     page.goto(f"/training/{training}")
     page.evaluate(NOTE_POINTS)
@@ -180,14 +164,13 @@ def run(
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         platform = stack.enter_context(LocalPlatform(directory, Ports.free()))
         town = Town(platform)
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=CHROMIUM, args=BROWSER)
-        stack.callback(browser.close)
+        chromium = stack.enter_context(browser())
         progress.update(bar, description="Training")
         ordered: list[str] = []
 
         def watch(training: str) -> AbstractContextManager[None]:
             ordered.append(training)
-            return delays(browser, town.buyer, training, late)
+            return delays(chromium, town.buyer, training, late)
 
         def crowd(training: str) -> AbstractContextManager[None]:
             return followed(town.buyer, training, streams, heard)
@@ -202,7 +185,7 @@ def run(
         progress.update(bar, description="Loading pages")
         pages = _pages(town, flow.Aggregator.entered(platform.urls["aggregator"]), ordered[0])
         costs = [
-            (name, server_times(service, path, loads), transferred(browser, service, path))
+            (name, server_times(service, path, loads), transferred(chromium, service, path))
             for name, service, path in pages
         ]
     table = Table("", "median", "95 %", "transferred at first", title="Pages", title_justify="left")

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from scripts.local import browsing
 from tests.integration.conftest import Town
 from tests.pages.visitor import Visitor
-
-CHROMIUM = shutil.which("chromium")
 
 Enter = Callable[[str], Visitor]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
+    if browsing.CHROMIUM is None:
         pytest.skip("no chromium is installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+    with browsing.browser() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture
@@ -33,10 +28,9 @@ def enter(browser: Browser, town: Town) -> Iterator[Enter]:
     opened: list[Visitor] = []
 
     def made(name: str) -> Visitor:
-        visitor = Visitor(browser, town.services[name].url)
-        opened.append(visitor)
-        visitor.carry(town.services[name])
-        return visitor
+        service = town.services[name]
+        opened.append(Visitor(browsing.enter(browser, service), service.url))
+        return opened[-1]
 
     yield made
     for visitor in opened:

@@ -12,7 +12,7 @@ from scripts.local import flow
 from scripts.local.platform import REPOSITORY
 from tests.integration.conftest import Town
 from tests.pages.conftest import Enter
-from tests.pages.visitor import EMAIL, ORDER, PASSWORD, Visitor
+from tests.pages.visitor import EMAIL, ORDER, PASSWORD, visit
 
 AXE = REPOSITORY / "node_modules" / "axe-core" / "axe.min.js"
 WIDTHS = (360, 1440)
@@ -184,7 +184,7 @@ SHOWS_FOCUS = """
 
 def test_somebody_logs_in_and_orders_by_keyboard(browser: Browser, town: Town) -> None:
     town.buyer.call("POST", "/users", json={"name": "Ada", "email": EMAIL, "password": PASSWORD, "role": "operator"})
-    page = Visitor(browser, town.buyer.url).page
+    page = visit(browser, town.buyer.url).page
     page.emulate_media(reduced_motion="reduce")
     page.goto("/login")
     typist = Typist(page)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from scripts.local import diabetes
 from scripts.local.platform import LocalPlatform, Ports
-from tests.pages.visitor import EMAIL, ORDER, PASSWORD, Visitor
+from tests.pages.visitor import EMAIL, ORDER, PASSWORD, Visitor, visit
 
 OWNERS = 3
 TABLES = diabetes.split(OWNERS + 1)
@@ -54,7 +54,7 @@ def later(route: Route) -> None:
 def test_everybody_gets_from_signing_up_to_a_prediction_by_clicks(
     browser: Browser, platform: LocalPlatform, tmp_path: Path
 ) -> None:
-    people = {name: Visitor(browser, platform.urls[name]) for name in platform.services}
+    people = {name: visit(browser, platform.urls[name]) for name in platform.services}
     buyer, operator = people["buyer"], people["aggregator"]
     owners = [visitor for name, visitor in people.items() if name.startswith("owner-")]
 

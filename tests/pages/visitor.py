@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from commons.users.sessions import Sessions
-from scripts.local import diabetes, flow
+from scripts.local import diabetes
 
 EMAIL = "ada@example.org"
 PASSWORD = "seven wooden horses"
@@ -26,9 +25,9 @@ ORDER = {
 class Visitor:
     """Somebody at a browser, who notes what it complains about, and what it asks for."""
 
-    def __init__(self, browser: Browser, url: str) -> None:
+    def __init__(self, context: BrowserContext, url: str) -> None:
         self.url = url
-        self.context = browser.new_context(base_url=self.url, locale="en-GB")
+        self.context = context
         self.complaints: list[str] = []
         self.requested: set[str] = set()
         self.page = self.open()
@@ -58,7 +57,7 @@ class Visitor:
         self.press("Create the account")
         expect(self.page.locator(".notice").first).to_contain_text("Welcome")
 
-    def carry(self, service: flow.Service) -> None:
-        """Be logged in as the user of a client is: a page's cookie holds a token as any other."""
-        secret = service.authorization["Authorization"].removeprefix("Bearer ")
-        self.context.add_cookies([{"name": Sessions(service.url).cookie, "value": secret, "url": service.url}])
+
+def visit(browser: Browser, url: str) -> Visitor:
+    """Return somebody whom a service has never seen."""
+    return Visitor(browser.new_context(base_url=url, locale="en-GB"), url)

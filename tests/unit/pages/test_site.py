@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import re
@@ -109,6 +110,19 @@ def test_the_largest_page_and_its_files_are_below_200_kilobytes(buyer: Buyer) ->
     files = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text)
     assert len(files) == 9
     assert len(answer.data) + sum(len(buyer.get(file).data) for file in files) < 200_000
+    packed = {"Accept-Encoding": "gzip, deflate, br"}
+    assert len(answer.data) + sum(len(buyer.get(file, **packed).data) for file in files) < 80_000
+
+
+def test_files_are_packed_for_who_can_unpack_them(buyer: Buyer) -> None:
+    path = "/static/vendored/htmx.min.js"
+    plain, packed = buyer.get(path), buyer.get(path, **{"Accept-Encoding": "gzip, deflate"})
+    assert "Content-Encoding" not in plain.headers and packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.data) == plain.data == (STATIC / "vendored/htmx.min.js").read_bytes()
+    assert packed.content_length == len(packed.data)
+    assert plain.headers["Vary"] == packed.headers["Vary"] == "Accept-Encoding"
+    assert "Content-Encoding" not in buyer.get(path, **{"Accept-Encoding": "gzip;q=0"}).headers
+    assert "Content-Encoding" not in buyer.get("/", **{"Accept-Encoding": "gzip"}).headers
 
 
 def test_files_are_kept_by_browsers_as_long_as_they_are_the_same(buyer: Buyer) -> None:
