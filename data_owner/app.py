@@ -19,13 +19,13 @@ from commons.http.peer import Peers
 from commons.http.request_signing import RequestVerifier
 from commons.http.signatures import Signatures
 from commons.journal import Journal
+from commons.lookout import Lookout
 from commons.pages import account as account_page
 from commons.pages import site
 from commons.pages.streams import Streams
 from commons.users import api as users_api
 from commons.users.accounts import Accounts
 from data_owner import pages
-from data_owner.account import Glances
 from data_owner.answering import Answering
 from data_owner.api import datasets, models, registration, trainings
 from data_owner.config import Config
@@ -89,8 +89,8 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     frame = site.Site("owner", accounts, config.registration)
     frame.register(app)
     streams = Streams(storage.changes, accounts.access.still)
-    glances = Glances(account.show)
-    app.register_blueprint(pages.blueprint(frame, accounts.access, offers, tables, registering, glances, streams))
+    balance: Lookout[None, contract.Contract] = Lookout(lambda _: account.show(), fresh_s=0)
+    app.register_blueprint(pages.blueprint(frame, accounts.access, offers, tables, registering, balance, streams))
     app.register_blueprint(account_page.blueprint(frame, account))
     # Services sign what they send to the routes of trainings.
     accounts.access.protect(

@@ -12,13 +12,14 @@ from flask.typing import ResponseReturnValue
 
 from commons.chain.settlement import trainer_count
 from commons.chain.training import WHOLE
+from commons.http.contract import Contract
 from commons.http.documents import Page
+from commons.lookout import Lookout
 from commons.pages.forms import Field, Form
 from commons.pages.site import Site
 from commons.pages.streams import Frame, Streams
 from commons.protocol.messages import Body
 from commons.users.access import Access
-from data_owner.account import Glances
 from data_owner.api.datasets import Datasets
 from data_owner.api.models import Filter, Overview, Requests
 from data_owner.api.registration import Registering
@@ -26,6 +27,8 @@ from data_owner.histograms import Histogram
 from data_owner.storage import Outline, Status
 
 OVER = frozenset({Status.FINISHED, Status.FAILED})
+PATIENCE_S = 0.08
+"""How long a page waits for the chain."""
 SHOWN_COLUMNS = 50
 """Of a dataset on a page."""
 FEW_FEATURES = 4
@@ -40,7 +43,7 @@ def blueprint(
     requests: Requests,
     datasets: Datasets,
     registering: Registering,
-    glances: Glances,
+    balance: Lookout[None, Contract],
     streams: Streams,
 ) -> Blueprint:
     """Make the routes."""
@@ -141,14 +144,14 @@ def blueprint(
     def _trainings(form: Form[Body] | None = None) -> str:
         part = Filter(limit=20, offset=_part(20).offset)
         overviews, total = requests.page(part)
-        sight = glances.sight()
+        sight = balance.see(None, PATIENCE_S)
         return render_template(
             "trainings.html",
             overviews=overviews,
             total=total,
             page=part,
             sight=sight,
-            registration=registering.state(sight.contract),
+            registration=registering.state(sight.view),
             has_data=datasets.some(),
             form=form or Form(Body, ()),
         )
