@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from contextlib import suppress
 from datetime import timedelta
@@ -50,6 +51,8 @@ def create_app(config: Config, *, answering: type[Answering] = Answering) -> Fla
     config.prepare()
     scratch = config.data_dir / "scratch"
     scratch.mkdir(exist_ok=True)
+    for left in scratch.iterdir():  # by an upload that a crash cut short: rows, which are kept nowhere
+        shutil.rmtree(left)
     database = Database(config.database)
     database.migrate(MIGRATIONS)
     chain = Connection(config)

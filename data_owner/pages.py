@@ -11,7 +11,7 @@ from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from commons.chain.settlement import trainer_count
-from commons.chain.training import WHOLE
+from commons.errors import Conflict
 from commons.http.contract import Contract
 from commons.http.documents import Page
 from commons.lookout import Lookout
@@ -35,6 +35,12 @@ FEW_FEATURES = 4
 """Up to so many, the error curve was seen to give sums of products away (docs/threat-model.md)."""
 HEIGHT = 40
 """Of the highest bar of a histogram."""
+
+
+class Chosen(Body):
+    """With which dataset somebody was shown to accept: another one may fit by now."""
+
+    dataset_id: uuid.UUID
 
 
 def blueprint(
@@ -84,26 +90,31 @@ def blueprint(
 
     @routes.route("/training/<uuid:training_id>/accept", methods=["GET", "POST"])
     def accept(training_id: uuid.UUID) -> ResponseReturnValue:
-        form = Form(Body, ())
+        form = Form(Chosen, ("dataset_id",))
 
         def act() -> Response:
+            fitting = requests.show(training_id).fitting
+            if fitting is not None and form.read().dataset_id != fitting.id:
+                raise Conflict("it has changed since you saw it: look at it again")
             requests.accept(training_id)
             return site.go(url_for("pages.training", training_id=training_id), "owner_accepted")
 
         def page() -> str:
             overview = requests.show(training_id)
-            order = overview.training.parsed_order
-            fewest, share = order.participants.minimum, round(order.participants.validator_share * WHOLE)
+            order, seen = overview.training.parsed_order, overview.training.parsed_seen
             return render_template(
                 "accept.html",
                 overview=overview,
                 form=form,
                 own=overview.fitting and overview.fitting.ranges,
-                validators=fewest - trainer_count(fewest, share),
+                alone=seen is None or seen.minimum - trainer_count(seen.minimum, seen.validator_share) == 1,
                 few=len(order.data_requirements.features.list) <= FEW_FEATURES,
             )
 
-        return page() if request.method == "GET" else site.submit(form, act, page)
+        if request.method == "GET":
+            return page()
+        form.fill(request.form)
+        return site.submit(form, act, page)
 
     @routes.route("/data", methods=["GET", "POST"])
     def data() -> ResponseReturnValue:

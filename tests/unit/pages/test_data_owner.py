@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commons.chain.marketplace import Role, Terms
+from commons.chain.connection import Connection
+from commons.chain.marketplace import Marketplace, Role, Terms
 from commons.chain.training import WHOLE
 from data_owner.histograms import Histogram
 from data_owner.pages import HEIGHT, _bars
 from data_owner.storage import Status, Training
 from tests.unit.data_owner.chain import Chain, Market
 from tests.unit.data_owner.parties import AGGREGATOR, ARBITER, BUYER, OWNERS
-from tests.unit.pages.owner import ETHER, SEEN, Owner
+from tests.unit.pages.owner import ETHER, ROWS, SEEN, Owner
 
 
 class Elements(HTMLParser):
@@ -57,6 +58,12 @@ def acts(owner: Owner, training: Training, dataset: str) -> list[str]:
     ]
     assert len(changing) >= 5
     return [urls.build(endpoint, ids, method="POST") for endpoint in changing]
+
+
+def chosen(owner: Owner, training: Training) -> dict[str, str]:
+    """Return what the form that accepts sends."""
+    shown = owner.get(f"/training/{training.id}/accept").text
+    return dict(re.findall('<input type="hidden" name="([^"]+)" value="([^"]+)"', shown))
 
 
 def every_page(owner: Owner) -> list[str]:
@@ -163,6 +170,14 @@ def test_start_page_is_there_without_the_chain(owner: Owner) -> None:
     assert "not known now" in shown
 
 
+def test_start_page_is_there_whatever_goes_wrong_with_the_chain(owner: Owner, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Connection) -> Marketplace:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Connection, "marketplace", broken)
+    told(owner, "The chain does not answer now.")
+
+
 def test_requests_are_paged_the_newest_first(owner: Owner) -> None:
     ids = [str(owner.training().id) for _ in range(25)]
     first, second = owner.get("/").text, owner.get("/?offset=20").text
@@ -233,6 +248,14 @@ def test_bad_file_is_refused_beside_its_field_and_kept_by_nobody(owner: Owner, c
     assert owner.storage.outlines() == [] and not list((owner.folder / "scratch").iterdir())
 
 
+def test_rows_of_an_upload_that_a_crash_cut_short_are_gone_after_the_start(tmp_path: Path) -> None:
+    left = tmp_path / "scratch" / "tmp1" / "upload"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(ROWS)
+    Owner(tmp_path).close()
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_file_that_is_too_large_is_refused_with_what_to_do(tmp_path: Path) -> None:
     made = Owner(tmp_path, max_upload_mb=1)
     made.sign_up()
@@ -299,6 +322,40 @@ def test_what_would_be_shared_depends_on_what_is_ordered(owner: Owner) -> None:
     assert "age feature -5 to 5 0 to 1" in shown[plain.id]  # asked for, and had
 
 
+def test_what_others_could_work_out_names_everybody_who_could(owner: Owner) -> None:
+    owner.upload()
+    shown = said(owner.get(f"/training/{owner.training(standardise=True).id}/accept").text)
+    limits = shown.partition("What others could work out")[2].partition("What it earns")[0]
+    for who in (
+        "An aggregator that breaks the protocol",
+        "colludes with the aggregator, or with the arbiter of a dispute",
+        "A buyer and all other trainers",
+        "An aggregator that colludes with one",
+    ):
+        assert who in limits, who
+    assert "whoever registers as an arbiter on the chain" in shown
+
+
+@pytest.mark.parametrize(("minimum", "alone"), [(3, True), (10, False)])
+def test_the_chain_says_whether_one_may_validate_alone(owner: Owner, minimum: int, alone: bool) -> None:
+    owner.upload()
+    training = owner.training(seen=SEEN.model_copy(update={"minimum": minimum, "wanted": 10}))
+    shown = owner.get(f"/training/{training.id}/accept").text
+    assert ("There may be one validator only" in shown) == alone
+
+
+def test_nobody_accepts_with_another_dataset_than_was_shown(owner: Owner) -> None:
+    owner.upload()
+    training = owner.training()
+    shown = chosen(owner, training)
+    owner.upload(name="newer.csv")
+    answer = owner.post(f"/training/{training.id}/accept", shown)
+    assert answer.status_code == 409 and "it has changed since you saw it" in answer.text
+    assert "All 3 rows of “newer.csv” match." in said(answer.text)
+    assert owner.post(f"/training/{training.id}/accept").status_code == 422
+    assert owner.storage.training(training.id).status == Status.OFFERED
+
+
 def test_what_cannot_be_accepted_has_no_button_to(owner: Owner) -> None:
     waiting = owner.training()
     assert ">Accept</button>" not in owner.get(f"/training/{waiting.id}/accept").text
@@ -312,7 +369,7 @@ def test_what_cannot_be_accepted_has_no_button_to(owner: Owner) -> None:
 def test_acceptance_that_fails_is_explained_and_leaves_the_request_on_offer(owner: Owner) -> None:
     training = owner.training()
     owner.upload()
-    answer = owner.post(f"/training/{training.id}/accept")  # there is no chain
+    answer = owner.post(f"/training/{training.id}/accept", chosen(owner, training))  # there is no chain
     assert answer.status_code == 503 and 'role="alert"' in answer.text and ">Accept</button>" in answer.text
     assert owner.storage.training(training.id).status == Status.OFFERED
 
@@ -346,7 +403,7 @@ def on_chain(tmp_path: Path, market: Market, monkeypatch: pytest.MonkeyPatch) ->
 def test_accepting_by_click_is_accepting_by_the_api(on_chain: Owner, market: Market) -> None:
     training = on_chain.training()
     on_chain.upload()
-    answer = on_chain.post(f"/training/{training.id}/accept")
+    answer = on_chain.post(f"/training/{training.id}/accept", chosen(on_chain, training))
     assert answer.headers["Location"] == f"/training/{training.id}"
     assert market.owners == [OWNERS[0].address]
     shown = said(on_chain.get(f"/training/{training.id}").text)
