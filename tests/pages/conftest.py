@@ -14,7 +14,7 @@ from tests.pages.visitor import Visitor
 Enter = Callable[[str], Visitor]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if browsing.CHROMIUM is None:
         pytest.skip("no chromium is installed: apt-get install chromium")

@@ -48,14 +48,21 @@ def barriers(page: Page, axe: str) -> list[str]:
     ]
 
 
+TOO_WIDE = """
+() => document.documentElement.scrollWidth <= innerWidth ? [] :
+  [...document.querySelectorAll("body *")].filter((each) => each.getBoundingClientRect().right > innerWidth
+    && !each.parentElement.closest(".scroll")).map((each) => each.outerHTML.slice(0, 200))
+"""
+"""What is wider than the page, if the page can be moved sideways."""
+
+
 def look(page: Page, axe: str) -> list[str]:
     """Return what is wrong with the page that is open, on a phone and on a desk, by day and by night."""
     wrong = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        if wide > width:
-            wrong.append(f"{page.url} at {width}: scrolls sideways, to {wide}")
+        page.wait_for_timeout(200)  # by when charts have adapted
+        wrong += [f"{page.url} at {width} scrolls sideways: {each}" for each in page.evaluate(TOO_WIDE)]
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # no colours between two
             wrong += [f"{page.url} at {width}, {scheme}: {barrier}" for barrier in barriers(page, axe)]

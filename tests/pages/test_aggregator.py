@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from scripts.local import diabetes, flow
 from scripts.local.platform import REPOSITORY, LocalPlatform, Ports
 
-CHROMIUM = shutil.which("chromium")
 AXE = REPOSITORY / "node_modules" / "axe-core" / "axe.min.js"
 OWNERS = 3
 PASSWORD = "seven wooden horses"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: apt-get install chromium")
 
 
 @pytest.fixture
@@ -29,16 +25,14 @@ def platform(tmp_path: Path) -> Iterator[LocalPlatform]:
 
 
 @pytest.fixture
-def operator(platform: LocalPlatform) -> Iterator[Page]:
+def operator(browser: Browser, platform: LocalPlatform) -> Iterator[Page]:
     """The aggregator's start page, before its operator. Its policy holds for the page, not for axe."""
     url = platform.urls["aggregator"].replace("127.0.0.1", "localhost")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        page = browser.new_context(base_url=url, locale="en-GB").new_page()
-        page.goto("/")
-        yield page
-        browser.close()
+    context = browser.new_context(base_url=url, locale="en-GB")
+    page = context.new_page()
+    page.goto("/")
+    yield page
+    context.close()
 
 
 def figure(page: Page, name: str) -> str:
