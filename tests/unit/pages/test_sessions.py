@@ -5,16 +5,25 @@ from __future__ import annotations
 import io
 import re
 import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import pytest
+from werkzeug.test import TestResponse
 
 from commons.http import application
 from commons.pages import streams
 from commons.users import api as users_api
 from commons.users.sessions import Sessions
 from model_buyer.storage import Status
+from tests.unit.pages import aggregator as aggregators
+from tests.unit.pages import buyer as buyers
+from tests.unit.pages import owner as owners
+from tests.unit.pages.aggregator import Aggregator
 from tests.unit.pages.buyer import COOKIE, ORIGIN, PASSWORD, Buyer
+from tests.unit.pages.owner import Owner
 
 
 def test_first_user_signs_up_and_is_logged_in(newcomer: Buyer) -> None:
@@ -104,43 +113,74 @@ def test_tries_are_limited_as_in_the_api(buyer: Buyer) -> None:
 
 
 PAGES = {"site", "pages", "account"}
-OPEN = application.FOR_ANYONE | users_api.FOR_ANYONE | {"trainings"}
+BETWEEN_SERVICES = {"trainings"} | {f"aggregator.{name}" for name in ("describe", "register")}
+BETWEEN_SERVICES |= {f"models.{name}" for name in ("take_order", "accepted", "transcript")}
+OPEN = application.FOR_ANYONE | users_api.FOR_ANYONE | BETWEEN_SERVICES
+
+Service = Buyer | Owner | Aggregator
+KINDS: dict[str, tuple[Callable[[Path], Service], str, set[str]]] = {
+    "buyer": (Buyer, buyers.ORIGIN, {"/order", "/account/withdraw"}),
+    "owner": (Owner, owners.ORIGIN, {"/register", "/data", "/account/withdraw"}),
+    "aggregator": (Aggregator, aggregators.ORIGIN, set()),
+}
+"""How each service is made, where its pages are, and some that change something."""
 
 
-def routes(buyer: Buyer, *, of_pages: bool) -> list[tuple[str, str]]:
-    """Return every method and path of the pages, or of the API for users."""
-    return [
-        (method, re.sub("<[^>]+>", str(uuid.uuid4()), rule.rule))
-        for rule in buyer.app.url_map.iter_rules()
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if (rule.endpoint.partition(".")[0] in PAGES) == of_pages
-        and not {rule.endpoint, rule.endpoint.partition(".")[0]} & OPEN
-    ]
+@dataclass(frozen=True)
+class Visited:
+    """A service whose first user is logged in, and how a browser calls it."""
+
+    service: Service
+    origin: str
+    changing: set[str]
+
+    def routes(self, *, of_pages: bool) -> list[tuple[str, str]]:
+        """Return every method and path of the pages, or of the API for users."""
+        return [
+            (method, re.sub("<[^>]+>", str(uuid.uuid4()), rule.rule))
+            for rule in self.service.app.url_map.iter_rules()
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            if (rule.endpoint.partition(".")[0] in PAGES) == of_pages
+            and not {rule.endpoint, rule.endpoint.partition(".")[0]} & OPEN
+        ]
+
+    def call(self, method: str, path: str, origin: str | None = None, accept: str = "text/html") -> TestResponse:
+        """Send what a browser sends, from a page of the service or of another one."""
+        headers = {"Origin": origin or self.origin, "Accept": accept}
+        json = None if accept == "text/html" else {}
+        return self.service.browser.open(path, base_url=self.origin, method=method, headers=headers, json=json)
 
 
-def test_cookie_counts_nowhere_in_the_api(buyer: Buyer) -> None:
-    called = routes(buyer, of_pages=False)
-    assert {("GET", "/models"), ("POST", "/models"), ("PATCH", "/contract")} <= set(called)
+@pytest.fixture(params=KINDS)
+def visited(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Visited]:
+    make, origin, changing = KINDS[request.param]
+    service = make(tmp_path)
+    assert service.sign_up().status_code == 303
+    yield Visited(service, origin, changing)
+    service.close()
+
+
+def test_cookie_counts_nowhere_in_the_api(visited: Visited) -> None:
+    called = visited.routes(of_pages=False)
+    assert {("GET", "/users"), ("GET", "/contract")} <= set(called)
     for method, path in called:
-        headers = {"Origin": ORIGIN, "Accept": "application/json"}
-        answer = buyer.browser.open(path, base_url=ORIGIN, method=method, headers=headers, json={})
-        assert answer.status_code == 401, (method, path)
+        assert visited.call(method, path, accept="application/json").status_code == 401, (method, path)
 
 
-def test_no_form_of_another_site_counts_on_any_page(buyer: Buyer) -> None:
-    changing = [path for method, path in routes(buyer, of_pages=True) if method != "GET"]
-    assert {"/login", "/logout", "/sign-up", "/order"} <= set(changing)
+def test_no_form_of_another_site_counts_on_any_page(visited: Visited) -> None:
+    changing = {path for method, path in visited.routes(of_pages=True) if method != "GET"}
+    assert {"/login", "/logout", "/sign-up"} | visited.changing <= changing
     for path in changing:
-        answer = buyer.post(path, Origin="http://localhost:5000")
-        assert answer.status_code == 403 and "http://localhost:5000" in answer.text, path
+        answer = visited.call("POST", path, origin="http://localhost:1")
+        assert answer.status_code == 403 and "http://localhost:1" in answer.text, path
 
 
-def test_no_page_but_those_to_log_in_is_for_anyone(newcomer: Buyer) -> None:
-    for method, path in routes(newcomer, of_pages=True):
+def test_no_page_but_those_to_log_in_is_for_anyone(visited: Visited) -> None:
+    assert visited.call("POST", "/logout").status_code == 303
+    for method, path in visited.routes(of_pages=True):
         if path in ("/login", "/sign-up") or path.startswith("/static/"):
             continue
-        answer = newcomer.browser.open(path, base_url=ORIGIN, method=method, headers={"Origin": ORIGIN})
-        assert answer.headers["Location"].startswith("/login"), (method, path)
+        assert visited.call(method, path).headers["Location"].startswith("/login"), (method, path)
 
 
 def test_token_of_the_api_counts_on_no_page(buyer: Buyer) -> None:
