@@ -88,7 +88,9 @@ class Lookout(Generic[Key, View]):
             watched = self._watched.setdefault(key, _Watched())
             self._watched.move_to_end(key)
             if len(self._watched) > MOST:
-                self._watched.popitem(last=False)
+                _, forgotten = self._watched.popitem(last=False)
+                if forgotten.looking is not None:
+                    forgotten.looking.cancel()  # else ever more would wait for their turn
             idle = watched.looking is None or watched.looking.done()
             if idle and (watched.looking is None or time.monotonic() - watched.looked > self._fresh_s):
                 watched.looking = self._executor.submit(self._refresh, key, watched)

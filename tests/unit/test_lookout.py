@@ -95,3 +95,14 @@ def test_as_many_things_are_kept_as_there_is_room_for() -> None:
     for number in range(module.MOST + 10):
         lookout.see(f"{number}")
     assert len(lookout._watched) == module.MOST
+
+
+def test_what_is_forgotten_before_its_turn_is_not_looked_at() -> None:
+    sight = Sight()
+    sight.open.clear()
+    lookout = Lookout(sight, fresh_s=60)
+    for number in range(module.MOST + 50):
+        lookout.see(f"{number}")
+    sight.open.set()
+    assert lookout.see(f"{module.MOST + 49}", 10).view is not None
+    assert len(sight.looks) <= module.MOST + module.THREADS
