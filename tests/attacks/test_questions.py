@@ -273,11 +273,14 @@ def test_no_route_of_the_buyer_decrypts_weights(held: Held, buyer_routes: list[t
         Delivery(training=held.id, model="trained", quotients=("0",) * LENGTH, salt=bytes(32)),
     ]  # fmt: skip
     statuses = set()
+    url = held.town.platform.urls["buyer"]
     with held.untouched("buyer"), requests.Session() as nobody:
         nobody.trust_env = False
         for method, path in buyer_routes:
             for question in questions:
-                answer = ask.say(nobody, method, held.town.platform.urls["buyer"] + path.format(held.id), question)
+                answer = ask.say(nobody, method, url + path.format(held.id), question)
+                if answer.url.startswith(f"{url}/login"):  # a page, which asks to log in first
+                    continue
                 statuses.add(answer.status_code)
                 assert 400 <= answer.status_code < 500, (method, path, type(question), answer.text)
     assert statuses <= {400, 401, 403, 404, 405, 409, 415, 422}, statuses

@@ -14,7 +14,7 @@ from commons.protocol.messages import Order
 from scripts.local import diabetes, flow
 from scripts.local.platform import LocalPlatform, Ports
 from tests.integration.conftest import Town
-from tests.privacy.record import Record, read_tape
+from tests.privacy.record import Entry, Record, read_tape
 
 ROWS = 50
 HYPER = {"iterations": 50, "learning_rate": 1.5, "evaluation_interval": 2}
@@ -60,31 +60,39 @@ def recorded_town(tmp_path_factory: pytest.TempPathFactory, tables: Mapping[str,
 @pytest.fixture(scope="package")
 def record(recorded_town: Town, tables: dict[str, diabetes.Table]) -> Record:
     """The first training of the recorded town: three trainers, two validators, run to its end."""
-    return _recorded(recorded_town, tables, None, hyper_parameters=HYPER, participants=TWO_VALIDATORS)
+    return _recorded(recorded_town, tables, {}, hyper_parameters=HYPER, participants=TWO_VALIDATORS)
 
 
 @pytest.fixture(scope="package")
 def standardised(recorded_town: Town, tables: dict[str, diabetes.Table], record: Record) -> Record:
-    """The training after that, a short one of standardised features."""
-    return _recorded(recorded_town, tables, record, hyper_parameters=SHORT, participants=ALL_OF_THEM, standardise=True)
+    """A training after that, a short one of standardised features."""
+    before = {name: len(tape) for name, tape in _tapes(recorded_town).items()}
+    return _recorded(recorded_town, tables, before, hyper_parameters=SHORT, participants=ALL_OF_THEM, standardise=True)
 
 
-def _recorded(town: Town, tables: dict[str, diabetes.Table], before: Record | None, **ordered: Any) -> Record:
-    """Run a training, and return what is on the tapes of it: without `before`, all that happened since the start."""
+def _tapes(town: Town) -> dict[str, list[Entry]]:
+    assert isinstance(town.platform, RecordedPlatform)
+    return {name: read_tape(town.platform.tape(name)) for name in town.platform.services}
+
+
+def _recorded(town: Town, tables: dict[str, diabetes.Table], before: Mapping[str, int], **ordered: Any) -> Record:
+    """Run a training, and return what is on the tapes of it, after so many entries of each."""
     training = town.train(**ordered)
     model: dict[str, Any] = town.buyer.wait_finished(training, timeout=120)
     owners = [member.owner.wait_for_status(training, "FINISHED") for member in town.members.values()]
     names = {member.address: name for name, member in town.members.items()}
     roles = town.aggregator.training(training)["roles"]
     platform = town.platform
-    assert isinstance(platform, RecordedPlatform)
-    tapes = {name: read_tape(platform.tape(name)) for name in platform.services}
-    if before is not None:
-        earlier = str(before.training)
-        tapes = {
-            name: [e for e in tape[len(before.tapes[name]) :] if earlier not in e.get("url", e.get("path", ""))]
-            for name, tape in tapes.items()
-        }
+    listed = town.buyer.call("GET", "/models?limit=100")["models"]
+    others = [each["id"] for each in listed if each["id"] != training]  # which may still be told that they are over
+    tapes = {
+        name: [
+            entry
+            for entry in tape[before.get(name, 0) :]
+            if not any(other in entry.get("url", entry.get("path") or "") for other in others)
+        ]
+        for name, tape in _tapes(town).items()
+    }
     return Record(
         training=uuid.UUID(training),
         directory=platform.directory,
