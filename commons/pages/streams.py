@@ -24,8 +24,8 @@ LIFETIME_S = 300.0
 """After which a browser has to ask again, and give its place to who waits."""
 PULSE_S = 15.0
 """After which something is sent in any case, to notice who is gone; who has logged out meanwhile is sent nothing."""
-PAUSE_S = 0.25
-"""Between two events of one stream."""
+PAUSE_S = 0.5
+"""Between what a stream sends and what it sends next: many streams wake for each change."""
 AGAIN_MS = 5000
 
 Point = tuple[int, float]
@@ -103,27 +103,22 @@ class Streams:
     ) -> Iterator[str]:
         end = time.monotonic() + lifetime_s
         sent = Frame("", (), over=False)
+        # Not an event of its own: browsers' scripts overlook what comes without data.
+        again = "" if lifetime_s else f"retry: {AGAIN_MS}\n"
         while True:
             count, frame = self._frame(training_id, kind, render)
-            if frame.html != sent.html:
-                # Not an event of its own: browsers' scripts overlook what comes without data.
-                yield ("" if lifetime_s else f"retry: {AGAIN_MS}\n") + _event(frame.html)
-            if frame.points != sent.points:
-                yield _event(_news(sent.points, frame.points), "measured")
+            if events := _news(sent, frame):
+                if not self._logged_in():
+                    return
+                yield again + events
             sent = frame
-            if frame.over:
-                yield _event("", "over")
-                return
-            if time.monotonic() >= end:
+            if frame.over or time.monotonic() >= end:
                 return
             time.sleep(PAUSE_S)
-            news = False
-            while not news:
-                news = self._changes.wait(training_id, count, min(PULSE_S, max(0.0, end - time.monotonic())))
-                if not self._logged_in() or (not news and time.monotonic() >= end):
+            while not self._changes.wait(training_id, count, min(PULSE_S, max(0.0, end - time.monotonic()))):
+                if not self._logged_in() or time.monotonic() >= end:
                     return
-                if not news:
-                    yield ":\n\n"
+                yield ":\n\n"
 
     def _logged_in(self) -> bool:
         try:
@@ -144,7 +139,14 @@ class Streams:
             return known
 
 
-def _news(before: tuple[Point, ...], now: tuple[Point, ...]) -> str:
+def _news(before: Frame, now: Frame) -> str:
+    events = "" if now.html == before.html else _event(now.html)
+    if now.points != before.points:
+        events += _event(_points(before.points, now.points), "measured")
+    return events + _event("", "over") if now.over else events
+
+
+def _points(before: tuple[Point, ...], now: tuple[Point, ...]) -> str:
     same = 0
     while same < min(len(before), len(now)) and before[same] == now[same]:
         same += 1

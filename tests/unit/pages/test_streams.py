@@ -50,7 +50,7 @@ class Followed:
     def open(self) -> Iterator[str]:
         answer = self.app.test_client().get("/")
         assert answer.mimetype == "text/event-stream"
-        return (part.decode() for part in answer.iter_encoded())
+        return (f"{event}\n\n" for part in answer.iter_encoded() for event in part.decode().split("\n\n")[:-1])
 
 
 @pytest.fixture(autouse=True)
