@@ -243,7 +243,7 @@ class Arbiter:
             if is_buyer:
                 url = f"{self._urls.get(address.lower(), request.buyer_url)}/models/{on_chain.id}/evidence"
             else:
-                url = f"{self._owner_url(address, aggregator_url)}/trainings/{on_chain.id}/evidence"
+                url = f"{self._owner_url(address, aggregator_url, on_chain.id)}/trainings/{on_chain.id}/evidence"
             evidence = self._twice(lambda: self._own_evidence(url, address))
         except (PeerRefused, InvalidInput, VerificationFailed) as error:
             if is_buyer or known:
@@ -269,10 +269,11 @@ class Arbiter:
             raise Conflict(f"the node has lost the dispute of training {training_id}: try again")
         return dispute.evidence_hash
 
-    def _owner_url(self, address: str, aggregator_url: str) -> str:
+    def _owner_url(self, address: str, aggregator_url: str, training_id: UUID) -> str:
         if address.lower() in self._urls:
             return self._urls[address.lower()]
-        with self._download(f"{aggregator_url}/dataowner?address={address}", LARGEST_LIST_BYTES) as file:
+        url = f"{aggregator_url}/dataowner?address={address}&training={training_id}"
+        with self._download(url, LARGEST_LIST_BYTES) as file:
             data = file.read()
         try:
             owners = _Owners.model_validate_json(data).data_owners

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
+from uuid import UUID
 
 from flask import Response, request
 
+from commons.chain.arbitration import require_arbiter
 from commons.chain.connection import Connection
-from commons.chain.marketplace import Role
+from commons.chain.marketplace import Marketplace, Role
 from commons.errors import Conflict, NotAuthorised
 from commons.http import bodies
 from commons.http.documents import Listing, Page
@@ -29,9 +31,10 @@ class OwnerDocument(Body):
 
 
 class OwnerFilter(Page):
-    """Which part of the list of data owners, or which one of them."""
+    """Which part of the list of data owners, or which of them; and in the dispute of which training that is needed."""
 
     address: Address | None = None
+    training: UUID | None = None
 
 
 class OwnerList(Listing):
@@ -99,11 +102,12 @@ def blueprint(
 
     @routes.get("/dataowner", responses={HTTPStatus.OK: OwnerList}, security=[*TOKEN, {"request_signature": []}])
     def list_owners(query: OwnerFilter) -> OwnerList:
-        """List the data owners that are told of orders, or show one. An arbiter, too, may ask, by a signed request."""
+        """List the data owners that are told of orders, or show one.
+
+        The arbiter of a dispute, too, may ask for an owner of its training, by a signed request.
+        """
         if "Signature-Input" in request.headers:
-            caller = requests.caller()
-            if chain.marketplace().role(caller) != Role.ARBITER:
-                raise NotAuthorised(f"signed by {caller}: this is for arbiters, and for users who are logged in")
+            _require_dispute(chain.marketplace(), query, requests.caller())
         else:
             access.user()
         found, total = storage.data_owner_page(query.limit, query.offset, query.address)
@@ -111,3 +115,11 @@ def blueprint(
         return OwnerList(data_owners=listed, total=total, limit=query.limit, offset=query.offset)
 
     return routes
+
+
+def _require_dispute(market: Marketplace, query: OwnerFilter, caller: str) -> None:
+    if query.training is None or query.address is None:
+        raise NotAuthorised("an arbiter says which owner it asks for, and in the dispute of which training")
+    require_arbiter(market, query.training, caller)
+    if query.address.lower() not in {owner.address.lower() for owner in market.training(query.training).owners}:
+        raise NotAuthorised(f"{query.address} has no part in training {query.training}")

@@ -172,6 +172,20 @@ class TestAccess:
         for url in closed(recorded_town, str(record.training)):
             assert "in a dispute only" in refused(requests.get(url, auth=RequestSigner(account), timeout=30), 403)
 
+    @pytest.mark.parametrize("name", ["deployer", "buyer", "owner-1", "arbiter"])
+    def test_nobody_is_told_where_owners_are_without_a_dispute(
+        self, recorded_town: Town, record: Record, name: str
+    ) -> None:
+        signer = RequestSigner(recorded_town.platform.accounts[name])
+        url, owner = where(recorded_town), record.accounts["owner-2"]
+        refused(requests.get(url, params={"address": owner}, timeout=30), 401)
+        for params in ({}, {"address": owner}, {"training": str(record.training)}):
+            assert "an arbiter says which owner" in refused(
+                requests.get(url, params=params, auth=signer, timeout=30), 403
+            )
+        params = {"address": owner, "training": str(record.training)}
+        assert "in a dispute only" in refused(requests.get(url, params=params, auth=signer, timeout=30), 403)
+
     def test_no_other_route_shows_any_of_it(
         self, recorded_town: Town, record: Record, transcript: Transcript, tmp_path: Path
     ) -> None:
@@ -220,6 +234,16 @@ class TestAccessInADispute:
         for url in evidence:  # no service claims anything: the dispute came from elsewhere
             assert "claims nothing" in refused(requests.get(url, auth=signer, timeout=30), 404)
 
+    def test_the_arbiter_is_told_where_an_owner_of_it_is_and_no_other(self, recorded_town: Town, disputed: str) -> None:
+        signer, url = RequestSigner(recorded_town.platform.accounts["arbiter"]), where(recorded_town)
+        of_it = recorded_town.members["owner-1"].address
+        answer = requests.get(url, params={"address": of_it, "training": disputed}, auth=signer, timeout=30)
+        assert [each["address"] for each in answer.json()["data_owners"]] == [of_it]
+        for params in ({"training": disputed}, {"address": of_it}):
+            refused(requests.get(url, params=params, auth=signer, timeout=30), 403)
+        params = {"address": recorded_town.platform.accounts["buyer"].address, "training": disputed}
+        assert "has no part in" in refused(requests.get(url, params=params, auth=signer, timeout=30), 403)
+
     @pytest.mark.parametrize("name", [None, OUTSIDER, "deployer", "buyer", "aggregator", "owner-1", "owner-2"])
     def test_nobody_else_does(self, recorded_town: Town, disputed: str, name: str | None) -> None:
         for url in closed(recorded_town, disputed):
@@ -229,6 +253,15 @@ class TestAccessInADispute:
             account = Account.create() if name == OUTSIDER else recorded_town.platform.accounts[name]
             answer = requests.get(url, auth=RequestSigner(account), timeout=30)
             assert "shown to the training's arbiter" in refused(answer, 403)
+        if name is not None:
+            params = {"address": recorded_town.members["owner-1"].address, "training": disputed}
+            answer = requests.get(where(recorded_town), params=params, auth=RequestSigner(account), timeout=30)
+            assert "shown to the training's arbiter" in refused(answer, 403)
+
+
+def where(town: Town) -> str:
+    """The URL that says where owners are."""
+    return f"{town.platform.urls['aggregator']}/dataowner"
 
 
 def closed(town: Town, training_id: str) -> list[str]:

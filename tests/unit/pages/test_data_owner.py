@@ -333,7 +333,7 @@ def test_what_others_could_work_out_names_everybody_who_could(owner: Owner) -> N
         "An aggregator that colludes with one",
     ):
         assert who in limits, who
-    assert "whoever registers as an arbiter on the chain" in shown
+    assert "the arbiter if there is a dispute" in shown
 
 
 @pytest.mark.parametrize(("minimum", "alone"), [(3, True), (10, False)])
