@@ -258,6 +258,7 @@ def blueprint(
             "training.html",
             document=document,
             order=model.parsed_order,
+            terms=model.terms,
             ends=model.status in (*CANCELLED, *REMOVED),
             removes=model.status in REMOVED,
             cost_now=_cost_now(model, document),

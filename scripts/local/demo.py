@@ -241,23 +241,31 @@ def _wait_for_the_user(platform: LocalPlatform, training_id: str, console: Conso
     deltaml = f"{Path(sys.executable).parent}/deltaml"
     users = {"buyer": "buyer", "aggregator": "aggregator operator", "owner-1": "owner-1"}
     as_who = {name: f'--oauth2-bearer "$(token {user})"' for name, user in users.items()}
+    pages = {name: urls[name].replace("127.0.0.1", "localhost") for name in users}
+    directory = platform.directory
     commands = {
+        "A password for the pages": (
+            f"password() {{ {deltaml} user password --data-dir {directory}/$1 --email ${{2:-$1}}@example.org; }}"
+        ),
+        f"of the buyer: log in at {pages['buyer']} as buyer@example.org": "password buyer",
+        f"of the first owner: {pages['owner-1']}, owner-1@example.org": "password owner-1",
+        f"of the aggregator: {pages['aggregator']}, operator@example.org": "password aggregator operator",
         "The user of a service, with a new token from its database": (
-            f"token() {{ {deltaml} user token --data-dir {platform.directory}/$1 --email ${{2:-$1}}@example.org; }}"
+            f"token() {{ {deltaml} user token --data-dir {directory}/$1 --email ${{2:-$1}}@example.org; }}"
         ),
         "The model, its weights and its metrics": f"curl {as_who['buyer']} {urls['buyer']}/models/{training_id}",
         "Roles, time and bytes": f"curl {as_who['aggregator']} {urls['aggregator']}/model/{training_id}",
         "What the first owner sees": f"curl {as_who['owner-1']} {urls['owner-1']}/models",
         "Its account and the contract": f"curl {as_who['owner-1']} {urls['owner-1']}/contract",
         "Order another model, which has an id": (
-            f"curl {as_who['buyer']} {urls['buyer']}/models --json @{platform.directory}/order.json"
+            f"curl {as_who['buyer']} {urls['buyer']}/models --json @{directory}/order.json"
         ),
         "and accept it at every owner": (
             f'for n in {{1..{len(platform.ports.owners)}}}; do curl --oauth2-bearer "$(token owner-$n)"'
             f" -X PUT http://127.0.0.1:$(({first_port - 1} + n))/trainings/ID/accept; done"
         ),
     }
-    console.print(f"\nEverything is up; logs and data are in {platform.directory}. Go on with:\n")
+    console.print(f"\nEverything is up; logs and data are in {directory}. Go on with:\n")
     for title, command in commands.items():
         console.print(f"[dim]# {title}")
         console.print(command, soft_wrap=True, markup=False)

@@ -89,7 +89,12 @@ class Buyer:
                 "order": order.canonical(),
                 "sealed_key": b"",
                 "payment": 5 * 10**18,
-                "terms": {"fixed_share": 10**17},
+                "terms": {
+                    "join_seconds": 86400,
+                    "training_seconds": 7200,
+                    "review_seconds": 90,
+                    "fixed_share": 10**17,
+                },
                 "weights": [1.0, 2.0, 3.0] if status == Status.FINISHED else None,
             }
             | values

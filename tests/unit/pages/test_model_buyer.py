@@ -81,6 +81,27 @@ def test_list_shows_state_improvement_and_cost(buyer: Buyer) -> None:
     assert {"Waiting for data owners", "–", "5\N{NO-BREAK SPACE}ETH"} <= set(cells)
 
 
+def test_what_was_refunded_is_no_cost_in_the_list(buyer: Buyer) -> None:
+    buyer.model(Status.CANCELLED)
+    shown = buyer.get("/").text
+    assert "0\N{NO-BREAK SPACE}ETH" in shown and "5\N{NO-BREAK SPACE}ETH" not in shown
+
+
+def test_an_order_that_waits_says_for_whom_and_shows_all_that_was_ordered(buyer: Buyer) -> None:
+    model = buyer.model(Status.INITIATED)
+    shown = buyer.get(f"/training/{model.id}").text
+    wanted = model.parsed_order.participants.wanted
+    assert f"It begins as soon as {wanted} data owners have accepted." in shown
+    ordered = {
+        "Values of the target": "-1 to 1",
+        "Data owners at least": str(model.parsed_order.participants.minimum),
+        "Time to join": "1\N{NO-BREAK SPACE}d",
+        "Fixed share": "10.0\N{NO-BREAK SPACE}%",
+    }
+    for name, value in ordered.items():
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in shown
+
+
 def test_list_is_paged_the_newest_first(buyer: Buyer) -> None:
     for number in range(25):
         buyer.model(Status.INITIATED, name=f"number {number:02}")
