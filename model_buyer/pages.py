@@ -264,6 +264,7 @@ def blueprint(
             cost_now=_cost_now(model, document),
             points=_points(document),
             over=document.model.status in OVER,
+            aggregator=model.terms.get("aggregator"),
             contributed=_contributed(document, site.language()),
             paid=_paid(document, site.language()),
             row_form=row_form or _row_form(model_id),

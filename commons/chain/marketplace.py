@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
 
@@ -123,7 +124,8 @@ class InsufficientFunds(Conflict):
     """
 
     def __init__(self, account: str, value: int) -> None:
-        super().__init__(f"account {account} has too little ether to send {value} wei and pay for gas")
+        ether = f"{Decimal(value).scaleb(-18).normalize():f}"
+        super().__init__(f"account {account} has too little ether to send {ether} ether and pay for gas")
         self.account = account
         self.value = value
 

@@ -88,7 +88,7 @@ def test_buyers_pages_have_no_barriers(enter: Enter, trainings: tuple[str, str],
     for training in trainings:
         page.goto(f"/training/{training}")
         expect(page.locator("#record")).to_contain_text("On-chain record", timeout=30_000)
-        expect(page.locator("#curve canvas")).to_be_visible()
+        expect(page.locator("#curve > *")).to_be_visible()
         for hidden in page.locator("details").all():
             hidden.evaluate("(element) => element.open = true")
         wrong += look(page, axe)

@@ -17,6 +17,7 @@
     const format = (value) => value?.toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 6 }) ?? "–";
     const axis = { stroke: colour("--pico-color"), grid: { stroke: colour("--pico-muted-border-color"), width: 1 } };
     plot?.destroy();
+    place.replaceChildren();
     plot = new uPlot({
       width: width(),
       height: 280,
@@ -32,12 +33,13 @@
     }, columns(), place);
   }
 
-  draw();
-  dark.addEventListener("change", draw);
-  addEventListener("resize", () => plot.setSize({ width: width(), height: 280 }));
+  // Until there is a point, the page says so in its place.
+  if (points.length) draw();
+  dark.addEventListener("change", () => plot && draw());
+  addEventListener("resize", () => plot?.setSize({ width: width(), height: 280 }));
   live?.addEventListener("measured", (event) => {
     const news = JSON.parse(event.detail.data);
     points = points.slice(0, news.start).concat(news.points);
-    plot.setData(columns());
+    plot ? plot.setData(columns()) : draw();
   });
 })();

@@ -231,7 +231,7 @@ REASONS = (
     "the model was not delivered by half of the review period: nothing came",
     "the reported result is not the one computed here: final MSE: reported 1, computed 2; contribution of 0xab:"
     " reported 3, computed 4",
-    "account 0xab has too little ether to send 7 wei and pay for gas",
+    "account 0xab has too little ether to send 7 ether and pay for gas",
     "the chain does not answer (ConnectionError)",
 )
 
