@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, expect
 from werkzeug.serving import make_server
 
 from model_buyer.storage import Status
-from tests.unit.pages.buyer import PASSWORD, Buyer
+from tests.unit.pages.buyer import Buyer
+from tests.unit.pages.visitor import PASSWORD
 
 
 def test_list_keeps_up_with_trainings_without_moving_the_focus_and_stops_when_all_are_over(

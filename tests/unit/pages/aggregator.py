@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from flask.testing import FlaskClient
 from sqlalchemy import update
-from werkzeug.test import TestResponse
 
 from commons.database import Database, now
 from commons.journal import JOURNAL, Journal
@@ -29,14 +27,14 @@ from federated_aggregator.app import create_app
 from federated_aggregator.config import Config
 from federated_aggregator.storage import Status, Storage, Training
 from tests.unit.accounts import DOMAIN, account, signer
+from tests.unit.pages.visitor import Visitor
 
 ORIGIN = "http://localhost:8080"
-PASSWORD = "seven wooden horses"
 TRAINERS = tuple(account(number).address for number in (11, 12))
 VALIDATORS = (account(13).address,)
 
 
-class Aggregator:
+class Aggregator(Visitor):
     """An aggregator's service, and the browser of somebody in front of it."""
 
     def __init__(self, folder: Path) -> None:
@@ -49,23 +47,10 @@ class Aggregator:
                 "account_private_key": account(1).key.to_0x_hex(),
             }
         )
-        self.app = create_app(config)
+        super().__init__(create_app(config), ORIGIN)
         self.database = Database(config.database)
         self.storage = Storage(self.database)
         self.journal = Journal(self.database)
-        self.browser: FlaskClient = self.app.test_client()
-
-    def get(self, path: str, **headers: str) -> TestResponse:
-        sent = {"Accept": "text/html,*/*;q=0.8", **headers}
-        return self.browser.get(path, base_url=ORIGIN, headers=sent)
-
-    def post(self, path: str, **fields: str) -> TestResponse:
-        sent = {"Accept": "text/html,*/*;q=0.8", "Origin": ORIGIN}
-        return self.browser.post(path, base_url=ORIGIN, data=fields, headers=sent)
-
-    def sign_up(self) -> TestResponse:
-        """Become the first user, and so an operator."""
-        return self.post("/sign-up", name="Ada", email="ada@example.org", password=PASSWORD)
 
     def order(self, iterations: int = 20) -> uuid.UUID:
         """Have a training ordered."""

@@ -7,9 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
-
 from commons.database import Database
 from commons.protocol.messages import DataRequirements, Features, HyperParameters, Order, Participants, Target
 from commons.users.tokens import Tokens
@@ -17,13 +14,13 @@ from model_buyer.app import create_app
 from model_buyer.config import Config
 from model_buyer.storage import Model, Status, Storage
 from tests.unit.model_buyer.scene import ARBITER, BUYER, DOMAIN
+from tests.unit.pages.visitor import Visitor
 
 ORIGIN = "http://localhost:9090"
-PASSWORD = "seven wooden horses"
 COOKIE = "deltaml_127.0.0.1_9090"
 
 
-class Buyer:
+class Buyer(Visitor):
     """A buyer's service, and the browser of somebody in front of it."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
@@ -39,23 +36,10 @@ class Buyer:
             }
         )
         self.folder = folder
-        self.app = create_app(config)
+        super().__init__(create_app(config), ORIGIN)
         self.database = Database(config.database)
         self.storage = Storage(self.database)
         self.tokens = Tokens(self.database)
-        self.browser: FlaskClient = self.app.test_client()
-
-    def get(self, path: str, **headers: str) -> TestResponse:
-        sent = {"Accept": "text/html,*/*;q=0.8", **headers}
-        return self.browser.get(path, base_url=ORIGIN, headers=sent, buffered=True)
-
-    def post(self, path: str, fields: dict[str, Any] | None = None, **headers: str) -> TestResponse:
-        sent = {"Accept": "text/html,*/*;q=0.8", "Origin": ORIGIN, **headers}
-        return self.browser.post(path, base_url=ORIGIN, data=fields or {}, headers=sent)
-
-    def sign_up(self) -> TestResponse:
-        """Become the first user, and so an operator."""
-        return self.post("/sign-up", {"name": "Ada", "email": "ada@example.org", "password": PASSWORD})
 
     def cookie(self) -> str | None:
         found = self.browser.get_cookie(COOKIE, "localhost")

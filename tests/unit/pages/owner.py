@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from commons.chain.training import WHOLE
@@ -29,9 +28,9 @@ from data_owner.config import Config
 from data_owner.seen import Seen
 from data_owner.storage import Status, Storage, Training
 from tests.unit.data_owner.parties import AGGREGATOR, ARBITER, BUYER, OWNERS
+from tests.unit.pages.visitor import PASSWORD, Visitor
 
 ORIGIN = "http://localhost:5000"
-PASSWORD = "seven wooden horses"
 COOKIE = "deltaml_127.0.0.1_5000"
 ROWS = b"age,bmi,y\n1,0.25,-1\n0,-0.5,0.125\n1,0.75,1\n"
 ETHER = 10**18
@@ -58,7 +57,7 @@ SEEN = Seen(
 )
 
 
-class Owner:
+class Owner(Visitor):
     """An owner's service, and the browser of somebody in front of it."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
@@ -74,23 +73,10 @@ class Owner:
             }
         )
         self.folder = folder
-        self.app = create_app(config)
+        super().__init__(create_app(config), ORIGIN)
         self.database = Database(config.database)
         self.storage = Storage(self.database)
         self.tokens = Tokens(self.database)
-        self.browser: FlaskClient = self.app.test_client()
-
-    def get(self, path: str, **headers: str) -> TestResponse:
-        sent = {"Accept": "text/html,*/*;q=0.8", **headers}
-        return self.browser.get(path, base_url=ORIGIN, headers=sent, buffered=True)
-
-    def post(self, path: str, fields: dict[str, Any] | None = None, **headers: str) -> TestResponse:
-        sent = {"Accept": "text/html,*/*;q=0.8", "Origin": ORIGIN, **headers}
-        return self.browser.post(path, base_url=ORIGIN, data=fields or {}, headers=sent)
-
-    def sign_up(self) -> TestResponse:
-        """Become the first user, and so an operator."""
-        return self.post("/sign-up", {"name": "Ada", "email": "ada@example.org", "password": PASSWORD})
 
     def token(self) -> str:
         """Return a token of whoever is logged in, for the API."""

@@ -18,7 +18,8 @@ from federated_aggregator.chain_view import TrainingView
 from federated_aggregator.pages import bars, points
 from federated_aggregator.storage import Status
 from tests.unit.accounts import account
-from tests.unit.pages.aggregator import PASSWORD, TRAINERS, Aggregator
+from tests.unit.pages.aggregator import TRAINERS, Aggregator
+from tests.unit.pages.visitor import PASSWORD
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_nobody_sees_the_status_without_logging_in(aggregator: Aggregator) -> No
         assert aggregator.get(path).headers["Location"].startswith("/login?next=")
         gone = aggregator.get(path, **{"HX-Request": "true"})
         assert gone.status_code == 401 and gone.headers["HX-Redirect"].startswith("/login")
-    assert aggregator.post("/login", email="ada@example.org", password=PASSWORD).status_code == 303
+    assert aggregator.post("/login", {"email": "ada@example.org", "password": PASSWORD}).status_code == 303
     assert aggregator.get("/").status_code == 200
 
 

@@ -22,8 +22,9 @@ from tests.unit.pages import aggregator as aggregators
 from tests.unit.pages import buyer as buyers
 from tests.unit.pages import owner as owners
 from tests.unit.pages.aggregator import Aggregator
-from tests.unit.pages.buyer import COOKIE, ORIGIN, PASSWORD, Buyer
+from tests.unit.pages.buyer import COOKIE, ORIGIN, Buyer
 from tests.unit.pages.owner import Owner
+from tests.unit.pages.visitor import PASSWORD
 
 
 def test_first_user_signs_up_and_is_logged_in(newcomer: Buyer) -> None:

@@ -21,9 +21,10 @@ from federated_aggregator.storage import Status as Stand
 from model_buyer.pages import CANCELLED, REMOVED
 from model_buyer.storage import Status
 from tests.unit.pages.aggregator import Aggregator
-from tests.unit.pages.buyer import PASSWORD, Buyer
+from tests.unit.pages.buyer import Buyer
 from tests.unit.pages.owner import Owner
 from tests.unit.pages.test_model_buyer import FILLED, TRAINER
+from tests.unit.pages.visitor import PASSWORD
 
 WORD = re.compile(r"[^\W\d_]{2,}")
 SAME = {texts["en"] for texts in load().values() if texts["en"] == texts["es"]} | set(LANGUAGES.values())
