@@ -79,6 +79,8 @@ __all__ = [
 
 REQUEST_TIMEOUT = 10.0
 RECEIPT_TIMEOUT = 120.0
+TRIES = 3
+"""How often a transaction is sent that changes elsewhere have made run out of gas."""
 FIRST_POLL = 0.02
 """Seconds until the first look for a receipt; an automining node has it at once."""
 SLOWEST_POLL = 2.0
@@ -252,21 +254,23 @@ class _Node:
         if to is not None:
             call["to"] = to
         with self.translated(value):
-            # The pending block is where it will run: hashes and times of the latest one may not do yet.
-            estimate = eth.estimate_gas(call, "pending")
-            transaction: TxParams = {**call, **self._price(), "chainId": self.chain_id}
-            # Somebody else's transaction may come first and make this one write fresh slots.
-            transaction["gas"] = estimate * 5 // 4
-            with self._nonce_lock:
-                transaction["nonce"] = eth.get_transaction_count(self.account.address, "pending")
-                signed = self.account.sign_transaction(cast(dict[str, Any], transaction))
-                transaction_hash = eth.send_raw_transaction(signed.raw_transaction)
-            receipt = self._receipt(transaction_hash)
-            if receipt["status"] == 0:
-                # The state changed between estimate and mining; asked again, the contract says why.
+            for _ in range(TRIES):
+                # The pending block is where it will run: hashes and times of the latest one may not do yet.
+                estimate = eth.estimate_gas(call, "pending")
+                transaction: TxParams = {**call, **self._price(), "chainId": self.chain_id}
+                # Somebody else's transaction may come first and make this one write fresh slots.
+                transaction["gas"] = estimate * 5 // 4
+                with self._nonce_lock:
+                    transaction["nonce"] = eth.get_transaction_count(self.account.address, "pending")
+                    signed = self.account.sign_transaction(cast(dict[str, Any], transaction))
+                    transaction_hash = eth.send_raw_transaction(signed.raw_transaction)
+                receipt = self._receipt(transaction_hash)
+                if receipt["status"] == 1:
+                    return receipt
+                # The state changed between estimate and mining; asked again, the contract says why. If it does not, the
+                # gas ran out: many credits that were withdrawn meanwhile are written anew.
                 eth.call(call, receipt["blockNumber"])
-                raise Reverted("", {})
-        return receipt
+        raise Reverted("", {})
 
     def _price(self) -> TxParams:
         base_fee = self.web3.eth.get_block("latest").get("baseFeePerGas")

@@ -31,6 +31,27 @@ def test_a_mined_transaction_tells_where_and_how_much(world: World) -> None:
     assert world.web3.eth.get_transaction(receipt.transaction)["blockNumber"] == receipt.block  # type: ignore[arg-type]
 
 
+def test_what_runs_out_of_gas_is_estimated_and_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when others' transactions came between the estimate and the block, and made this one dearer."""
+    newcomer = world.join("newcomer", Role.NONE)
+    eth, estimates = newcomer._node.web3.eth, [3, 5]
+    estimate = eth.estimate_gas
+    monkeypatch.setattr(eth, "estimate_gas", lambda *asked: estimate(*asked) * estimates.pop(0) // 5)
+    before = world.web3.eth.block_number
+    receipt = newcomer.register(Role.DATA_OWNER)
+    assert receipt.block == before + 2 and not estimates
+    assert newcomer.role(address_of(newcomer)) is Role.DATA_OWNER
+
+
+def test_what_runs_out_of_gas_each_time_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    newcomer = world.join("newcomer", Role.NONE)
+    eth = newcomer._node.web3.eth
+    estimate = eth.estimate_gas
+    monkeypatch.setattr(eth, "estimate_gas", lambda *asked: estimate(*asked) * 3 // 5)
+    with pytest.raises(Reverted, match="no reason given"):
+        newcomer.register(Role.DATA_OWNER)
+
+
 def test_the_chain_and_its_clock(world: World) -> None:
     assert world.buyer.chain_id == 31337
     world.pass_time(1000)
